@@ -1,0 +1,3 @@
+"""offshelf: CNN features off the shelf, as a service."""
+
+__version__ = "0.1.0"

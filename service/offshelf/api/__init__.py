@@ -1,0 +1,1 @@
+"""The REST API: stateless, free of torch, as many replicas as you like."""

@@ -1,0 +1,1 @@
+"""Cards of the backbones, one file a family; loading one is the engine's business."""

@@ -1,0 +1,124 @@
+"""Which waiting items the device runs next: a pure function of the queue and the clock.
+
+Interactive items go first. Bulk items fill what is left of a batch, and after `starve_s` of
+waiting they get one batch of their own, so that neither lane can starve the other. A batch that
+holds bulk items is bounded in time (`bulk_bound_s`, by the measured cost of an item), because an
+interactive item that arrives meanwhile must wait for its end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
+
+class Lane(IntEnum):
+    """Who waits: a client on the line, or a job."""
+
+    INTERACTIVE = 0
+    BULK = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One item as the policy sees it. `key`: only items of one key can share a batch."""
+
+    lane: Lane
+    key: Hashable
+    arrived_s: float
+    inputs: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Limits of a batch. `max_inputs` counts network inputs, not images."""
+
+    max_inputs: int = 64
+    linger_s: float = 0.004
+    bulk_bound_s: float = 0.050
+    starve_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run these items (indices into the queue) as one batch."""
+
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitUntil:
+    """Nothing to run before `at_s`; None: not before the queue changes."""
+
+    at_s: float | None
+
+
+Decision: TypeAlias = Run | WaitUntil
+
+
+def decide(
+    queue: Sequence[Waiting],
+    now_s: float,
+    policy: Policy,
+    seconds_per_input: Mapping[Hashable, float],
+    coming: int = 0,
+) -> Decision:
+    """Choose the next batch from `queue` (in order of arrival).
+
+    `seconds_per_input` has the measured cost of one input for the keys that ran before. `coming`
+    counts items that are being decoded: only while there are any is it worth lingering for a
+    fuller batch, so an idle server answers a lone request at once.
+    """
+    if not queue:
+        return WaitUntil(None)
+    first = _first(queue, now_s, policy)
+    chosen = _fill(queue, first, policy, seconds_per_input)
+    linger_until_s = queue[first].arrived_s + policy.linger_s
+    full = sum(queue[i].inputs for i in chosen) >= policy.max_inputs
+    if coming > 0 and not full and now_s < linger_until_s:
+        return WaitUntil(linger_until_s)
+    return Run(chosen)
+
+
+def _first(queue: Sequence[Waiting], now_s: float, policy: Policy) -> int:
+    """The item that the batch is built around."""
+    oldest: dict[Lane, int] = {}
+    for index, item in enumerate(queue):
+        oldest.setdefault(item.lane, index)
+    interactive, bulk = oldest.get(Lane.INTERACTIVE), oldest.get(Lane.BULK)
+    if interactive is None or bulk is None:
+        return bulk if interactive is None else interactive  # type: ignore[return-value]  # one is set
+    starved = now_s - queue[bulk].arrived_s >= policy.starve_s
+    return bulk if starved else interactive
+
+
+def _fill(
+    queue: Sequence[Waiting],
+    first: int,
+    policy: Policy,
+    seconds_per_input: Mapping[Hashable, float],
+) -> tuple[int, ...]:
+    """`first`, then interactive, then bulk items of its key, while they fit."""
+    key = queue[first].key
+    bulk_inputs = _bulk_inputs(policy, seconds_per_input.get(key))
+    mates = [i for i, item in enumerate(queue) if item.key == key and i != first]
+    mates.sort(key=lambda i: queue[i].lane)
+    chosen, inputs = [first], queue[first].inputs
+    for index in mates:
+        item = queue[index]
+        limit = bulk_inputs if Lane.BULK in (item.lane, queue[first].lane) else policy.max_inputs
+        if inputs + item.inputs <= limit:
+            chosen.append(index)
+            inputs += item.inputs
+    return tuple(sorted(chosen))
+
+
+def _bulk_inputs(policy: Policy, cost_s: float | None) -> int:
+    """How many inputs a batch with bulk items may hold; a few until the cost is known."""
+    if cost_s is None:
+        return min(8, policy.max_inputs)
+    return max(1, min(policy.max_inputs, int(policy.bulk_bound_s / max(cost_s, 1e-9))))

@@ -1,0 +1,138 @@
+"""What a feature is: the FeatureSpec, and the fingerprint that stands for it everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from offshelf.errors import InvalidParameter
+
+Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
+ViewName: TypeAlias = Literal["center", "warp"]
+Normalisation: TypeAlias = Literal["none", "l2"]
+Precision: TypeAlias = Literal["float32"]
+
+VIEWS: Final = get_args(ViewName)
+NORMALISATIONS: Final = get_args(Normalisation)
+
+# The recipes that turn bytes into pixels. They are ours, so they carry our own version: raise
+# it when a change here (or in Pillow) moves a pixel; `tests/conformance` pins their output.
+DECODER: Final = "pillow-rgb/1"
+RESIZER: Final = "pillow-antialias/1"
+
+_GRID = re.compile(r"grid:([1-9][0-9]?)(?::(avg|max))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How pixels become network input; it belongs to the weights.
+
+    `resize` and `crop` are in pixels; `mean` and `std` are per RGB channel of a [0, 1] image.
+    """
+
+    resize: int
+    crop: int
+    interpolation: Interpolation
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Pooling:
+    """What is done to a (C, H, W) map before it is handed out.
+
+    `none` keeps the map; `avg` and `max` are global, (C,); `grid:N` is the adaptive maximum over
+    N x N cells, flattened to (C*N*N,) with the cells innermost, and `grid:N:avg` the mean.
+    """
+
+    kind: Literal["none", "avg", "max"]
+    cells: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Pooling:
+        """Read `none`, `avg` (or `average`), `max`, `grid:N`, `grid:N:avg`, `grid:N:max`."""
+        if text in ("none", "avg", "max"):
+            return cls(text)  # type: ignore[arg-type]  # the tuple above is the Literal
+        if text == "average":
+            return cls("avg")
+        match = _GRID.fullmatch(text)
+        if match is None:
+            raise InvalidParameter(
+                f"pool {text!r} is not one of none, avg, max, grid:N, grid:N:avg (N from 1 to 99)"
+            )
+        return cls("avg" if match[2] == "avg" else "max", int(match[1]))
+
+    def __str__(self) -> str:
+        if self.cells == 1:
+            return self.kind
+        return f"grid:{self.cells}" + (":avg" if self.kind == "avg" else "")
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """Everything that can change the value of a feature beyond tolerance.
+
+    Engine, device and batch size are recorded beside it, not in it: the conformance suite holds
+    them to 1e-5 of a row's norm. `tap` is canonical (`fc7`, `fc7:pre`), never an alias, and
+    `weights_digest` is the sha256 of the weight tensors, whatever file they came in.
+    """
+
+    backbone: str
+    weights_digest: str
+    tap: str
+    view: ViewName
+    preprocessing: Preprocessing
+    pooling: str = "none"
+    normalisation: Normalisation = "none"
+    precision: Precision = "float32"
+    decoder: str = DECODER
+    resizer: str = RESIZER
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, nested; tuples become lists."""
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return data
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> FeatureSpec:
+        """Inverse of `to_dict`; unknown or missing fields raise InvalidParameter."""
+        try:
+            pre = dict(data["preprocessing"])
+            pre["mean"], pre["std"] = tuple(pre["mean"]), tuple(pre["std"])
+            return cls(**{**data, "preprocessing": Preprocessing(**pre)})
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidParameter(f"not a FeatureSpec: {error}") from error
+
+    def canonical(self) -> str:
+        """Its one JSON text: sorted keys, no spaces."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the canonical JSON, in hex."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+    def differences(self, other: FeatureSpec) -> list[str]:
+        """The fields that differ, each as `field: ours != theirs`."""
+        return [
+            f"{field.name}: {getattr(self, field.name)} != {getattr(other, field.name)}"
+            for field in fields(self)
+            if getattr(self, field.name) != getattr(other, field.name)
+        ]
+
+
+def check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise InvalidParameter unless `value` is one of `choices`."""
+    if value not in choices:
+        raise InvalidParameter(f"{what} {value!r} is not one of {', '.join(choices)}")
+
+
+def split_tap(tap: str) -> tuple[str, bool]:
+    """Split `fc7:pre` into (`fc7`, True) and `fc7` into (`fc7`, False)."""
+    name, colon, suffix = tap.partition(":")
+    if colon and suffix != "pre":
+        raise InvalidParameter(f"tap {tap!r}: the only suffix is ':pre' (before the ReLU)")
+    return name, bool(colon)

@@ -1,0 +1,213 @@
+"""The one tree of errors, each with its wire code, HTTP status and whether a retry can help.
+
+OffshelfError
+├── RequestError          the caller can mend it
+│   ├── InvalidImage            422   ├── UnknownName            404
+│   ├── InvalidParameter        422   ├── TooLarge               413
+│   ├── FingerprintMismatch     409   ├── NotAcceptable          406
+│   └── UnsupportedMedia        415
+├── JobError              the state of a job forbids it
+│   ├── JobConflict             409   ├── DeadlineExceeded       504
+│   ├── JobCancelled            409   └── JobFailed              500
+├── CapacityError         429  come back later (carries Retry-After)
+├── DependencyError       503  something we lean on is away
+│   ├── WeightsMissing          503   └── NoWorker               503
+└── WorkerError           500  our fault; the text goes to the log, not to the client
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+class OffshelfError(Exception):
+    """Base of all errors that offshelf raises on purpose."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    @property
+    def public_message(self) -> str:
+        """What a client may read."""
+        return str(self)
+
+
+class RequestError(OffshelfError):
+    """The request is at fault; sending it again unchanged cannot help."""
+
+    code = "invalid_request"
+    status = 422
+
+
+class InvalidImage(RequestError):
+    """The bytes are not an image that offshelf reads."""
+
+    code = "invalid_image"
+
+
+class InvalidParameter(RequestError):
+    """A parameter is outside what it may be; the message says what it may be."""
+
+    code = "invalid_parameter"
+
+
+class UnknownName(RequestError):
+    """No backbone, tap, dataset, head or job of that name."""
+
+    code = "unknown_name"
+    status = 404
+
+
+class TooLarge(RequestError):
+    """Over a limit; the message gives the limit."""
+
+    code = "too_large"
+    status = 413
+
+
+class FingerprintMismatch(RequestError):
+    """Features of one FeatureSpec were offered to a head of another."""
+
+    code = "fingerprint_mismatch"
+    status = 409
+
+
+class NotAcceptable(RequestError):
+    """None of the accepted media types can be produced."""
+
+    code = "not_acceptable"
+    status = 406
+
+
+class UnsupportedMedia(RequestError):
+    """The request body is of a media type that the route does not read."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class JobError(OffshelfError):
+    """The state of a job forbids the operation."""
+
+    code = "job_error"
+    status = 409
+
+
+class JobConflict(JobError):
+    """The transition is not allowed from the job's present state, or the key was reused."""
+
+    code = "job_conflict"
+
+
+class JobCancelled(JobError):
+    """The job was cancelled while it ran."""
+
+    code = "job_cancelled"
+
+
+class JobFailed(JobError):
+    """The job ended in failure; the message is its recorded error."""
+
+    code = "job_failed"
+    status = 500
+
+
+class DeadlineExceeded(JobError):
+    """The answer did not come before the deadline of the request."""
+
+    code = "deadline_exceeded"
+    status = 504
+    retryable = True
+
+
+class CapacityError(OffshelfError):
+    """Too much is queued; try again after `retry_after_s` seconds."""
+
+    code = "over_capacity"
+    status = 429
+    retryable = True
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DependencyError(OffshelfError):
+    """Redis, the store or the workers are away."""
+
+    code = "dependency_unavailable"
+    status = 503
+    retryable = True
+
+
+class WeightsMissing(DependencyError):
+    """No weights for the backbone here; the message names the file and where to put it."""
+
+    code = "weights_missing"
+    retryable = False
+
+
+class NoWorker(DependencyError):
+    """No live worker has reported itself."""
+
+    code = "no_worker"
+
+
+class WorkerError(OffshelfError):
+    """A fault of our own; what it was is in the log under the request id."""
+
+    code = "worker_error"
+    retryable = True
+
+    @property
+    def public_message(self) -> str:
+        """Bland on purpose: internals stay in the log."""
+        return "the worker failed on this item; the log has the details"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """An error as data: what travels between processes and stands in per-item results."""
+
+    code: str
+    message: str
+    status: int
+    retryable: bool
+
+    @classmethod
+    def of(cls, error: BaseException) -> ErrorInfo:
+        """Describe any exception; those that are not ours become a bland WorkerError."""
+        known = error if isinstance(error, OffshelfError) else WorkerError(str(error))
+        return cls(known.code, known.public_message, known.status, known.retryable)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for messages and records."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "status": self.status,
+            "retryable": self.retryable,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ErrorInfo:
+        """Inverse of `to_dict`."""
+        return cls(data["code"], data["message"], int(data["status"]), bool(data["retryable"]))
+
+    def to_exception(self) -> OffshelfError:
+        """The exception of this code, for raising on this side of a process boundary."""
+        kind = error_codes().get(self.code, WorkerError)
+        return kind(self.message)
+
+
+def error_codes() -> dict[str, type[OffshelfError]]:
+    """Every wire code and the class that carries it."""
+    found: dict[str, type[OffshelfError]] = {}
+    todo: list[type[OffshelfError]] = [OffshelfError]
+    while todo:
+        kind = todo.pop()
+        found[kind.code] = kind
+        todo.extend(kind.__subclasses__())
+    return found

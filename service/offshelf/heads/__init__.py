@@ -1,0 +1,1 @@
+"""Linear models on features: fitting, saving, loading, predicting and scoring."""

@@ -1,0 +1,1 @@
+"""What goes through Redis: interactive requests, jobs, progress and the workers' heartbeats."""

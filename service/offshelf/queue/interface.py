@@ -1,0 +1,109 @@
+"""The ports of the queue: what the API and the worker ask of Redis, without saying Redis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from offshelf.core.jobs import Job, JobState
+    from offshelf.errors import ErrorInfo
+    from offshelf.queue.messages import ImageReply, ImageRequest
+    from offshelf.schemas import WorkerBody
+
+
+class Jobs(Protocol):
+    """Job records: state, counts and events. Every method raises DependencyError without Redis."""
+
+    def create(
+        self, kind: str, owner: str, params: Mapping[str, Any], idempotency_key: str | None = None
+    ) -> tuple[Job, bool]:
+        """A new queued job, or the first one of that key; whether it is new.
+
+        The same key with other params raises JobConflict.
+        """
+        ...
+
+    def get(self, job_id: str, owner: str | None = None) -> Job:
+        """The record; UnknownName when there is none (or it belongs to another owner)."""
+        ...
+
+    def list(self, owner: str, after: str | None, limit: int) -> tuple[Sequence[Job], bool]:
+        """Newest first, from the job after `after`; whether there are more."""
+        ...
+
+    def advance(
+        self,
+        job_id: str,
+        to: JobState,
+        *,
+        stage: str | None = None,
+        error: ErrorInfo | None = None,
+        result: Mapping[str, Any] | None = None,
+    ) -> Job:
+        """Move to a state, atomically, and tell it as an event; JobConflict when not allowed."""
+        ...
+
+    def cancel(self, job_id: str, owner: str) -> Job:
+        """Ask for the end: a queued job is cancelled at once, a running one starts cancelling."""
+        ...
+
+    def plan(self, job_id: str, stage: str, total: int, shards: int) -> None:
+        """Say how many items and shards the job has; a repeat changes nothing."""
+        ...
+
+    def shard_done(self, job_id: str, shard: int, done: int, failed: int) -> bool:
+        """Count a finished shard once, however often it is told; whether all are finished now."""
+        ...
+
+    def update(self, job_id: str, *, stage: str, detail: Mapping[str, Any]) -> None:
+        """Tell progress inside a stage as an event."""
+        ...
+
+
+class JobQueue(Protocol):
+    """Hands jobs to the workers."""
+
+    def submit(self, job: Job) -> None:
+        """Enqueue the first step of a job."""
+        ...
+
+
+class JobEvents(Protocol):
+    """The events of a job, as they come."""
+
+    def follow(self, job_id: str, after: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Yield (event id, data) from the one after `after` (`0`: from the first) to the last.
+
+        Yields ("", {}) about every 10 s of silence, so that the line can be kept open.
+        """
+        ...
+
+
+class Interactive(Protocol):
+    """The API's side of request and reply."""
+
+    async def ask(self, requests: Sequence[ImageRequest]) -> list[ImageReply]:
+        """Send images and wait for all their replies, in order.
+
+        Raises CapacityError when too many images wait, NoWorker when nobody is there, and
+        DeadlineExceeded.
+        """
+        ...
+
+
+class Directory(Protocol):
+    """Which workers are alive and what they hold."""
+
+    def workers(self) -> list[WorkerBody]:
+        """The live workers, by id."""
+        ...
+
+    def queued_images(self) -> int:
+        """Images that wait for a worker on the interactive queue."""
+        ...
+
+    def ping(self) -> None:
+        """Raise DependencyError when Redis does not answer."""
+        ...

@@ -1,0 +1,98 @@
+"""The interactive request and its reply as bytes: msgpack, arrays as raw little-endian float32."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+import numpy as np
+
+from offshelf.errors import ErrorInfo
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """One image of a feature request. `deadline_s` is Unix time: nobody waits after it."""
+
+    request_id: str
+    index: int
+    reply_to: str
+    deadline_s: float
+    params: dict[str, Any]
+    image: bytes
+    sent_s: float
+
+    def pack(self) -> bytes:
+        """As bytes for the queue."""
+        packed: bytes = msgpack.packb({slot: getattr(self, slot) for slot in self.__slots__})
+        return packed
+
+    @classmethod
+    def unpack(cls, data: bytes) -> ImageRequest:
+        """Inverse of `pack`."""
+        return cls(**msgpack.unpackb(data))
+
+
+@dataclass(frozen=True, slots=True)
+class TapRow:
+    """The feature of one image at one tap, and the spec that made it."""
+
+    spec: dict[str, Any]
+    fingerprint: str
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReply:
+    """What became of one image: rows by the tap names of the request, or an error."""
+
+    request_id: str
+    index: int
+    backbone: str = ""
+    weights: dict[str, Any] = field(default_factory=dict)
+    rows: dict[str, TapRow] = field(default_factory=dict)
+    error: ErrorInfo | None = None
+    timing: dict[str, float] = field(default_factory=dict)
+
+    def pack(self) -> bytes:
+        """As bytes for the reply list."""
+        rows = {
+            tap: {
+                "spec": row.spec,
+                "fingerprint": row.fingerprint,
+                "shape": row.values.shape,
+                "data": np.ascontiguousarray(row.values, dtype="<f4").data.cast("B"),
+            }
+            for tap, row in self.rows.items()
+        }
+        packed: bytes = msgpack.packb(
+            {
+                "request_id": self.request_id,
+                "index": self.index,
+                "backbone": self.backbone,
+                "weights": self.weights,
+                "rows": rows,
+                "error": asdict(self.error) if self.error else None,
+                "timing": self.timing,
+            }
+        )
+        return packed
+
+    @classmethod
+    def unpack(cls, data: bytes) -> ImageReply:
+        """Inverse of `pack`; the arrays are views of `data`."""
+        fields: dict[str, Any] = msgpack.unpackb(data)
+        rows = {
+            tap: TapRow(
+                row["spec"],
+                row["fingerprint"],
+                np.frombuffer(row["data"], dtype="<f4").reshape(row["shape"]),
+            )
+            for tap, row in fields.pop("rows").items()
+        }
+        error = fields.pop("error")
+        return cls(**fields, rows=rows, error=ErrorInfo.from_dict(error) if error else None)

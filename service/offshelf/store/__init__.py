@@ -1,0 +1,1 @@
+"""Where datasets, features and heads are kept: a directory, or an object store."""

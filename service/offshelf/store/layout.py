@@ -1,0 +1,48 @@
+"""The names of the objects in the store: one function a kind of object."""
+
+from __future__ import annotations
+
+
+def blob(sha256: str) -> str:
+    """An image by its content; shared by all datasets that hold it."""
+    return f"blobs/{sha256[:2]}/{sha256}"
+
+
+def dataset(owner: str, dataset_id: str) -> str:
+    """The manifest of a dataset: written last, so it is the commit."""
+    return f"{datasets(owner)}/{dataset_id}.json"
+
+
+def datasets(owner: str) -> str:
+    """The folder of an owner's dataset manifests."""
+    return f"owners/{owner}/datasets"
+
+
+def shard(dataset_id: str, fingerprint: str, index: int) -> str:
+    """The features of one shard of a dataset under one FeatureSpec (safetensors)."""
+    return f"features/{dataset_id}/{fingerprint}/{index:06d}.safetensors"
+
+
+def feature_set(owner: str, feature_set_id: str) -> str:
+    """The manifest of a feature set: written last, so it is the commit."""
+    return f"{feature_sets(owner)}/{feature_set_id}.json"
+
+
+def feature_sets(owner: str) -> str:
+    """The folder of an owner's feature-set manifests."""
+    return f"owners/{owner}/feature-sets"
+
+
+def head_weights(owner: str, head_id: str) -> str:
+    """The weights of a head (safetensors)."""
+    return f"{heads(owner)}/{head_id}/head.safetensors"
+
+
+def head_card(owner: str, head_id: str) -> str:
+    """The card of a head: written last, so it is the commit."""
+    return f"{heads(owner)}/{head_id}/card.json"
+
+
+def heads(owner: str) -> str:
+    """The folder of an owner's heads."""
+    return f"owners/{owner}/heads"
