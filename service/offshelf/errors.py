@@ -88,6 +88,13 @@ class UnsupportedMedia(RequestError):
     status = 415
 
 
+class MethodNotAllowed(RequestError):
+    """The route exists, but not for this method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
 class JobError(OffshelfError):
     """The state of a job forbids the operation."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,6 +10,9 @@ from offshelf.core.jobs import JobState
 from offshelf.core.spec import Normalisation, ViewName
 
 HeadKind = Literal["svm", "logreg"]
+Encoding = Literal["float", "base64"]
+
+T = TypeVar("T")
 
 
 class Strict(BaseModel):
@@ -45,6 +48,34 @@ class FeatureParams(Strict):
         Field(description="`none`, `avg`, `max`, `grid:N`, `grid:N:avg`; left out: the tap's own."),
     ] = None
     normalize: Normalisation = "none"
+
+
+class ImageBody(Strict):
+    """An image inside a JSON body."""
+
+    data: Annotated[str, Field(description="The image file's bytes as base64.")]
+    name: Annotated[str | None, Field(max_length=1024)] = None
+
+
+class FeatureOptions(FeatureParams):
+    """The parameters of `POST /v1/features`, whatever kind of body carries the images."""
+
+    encoding: Annotated[
+        Encoding,
+        Field(description="How a JSON answer holds numbers: lists, or little-endian float32."),
+    ] = "float"
+
+
+class FeaturesRequest(FeatureOptions):
+    """JSON body of `POST /v1/features`."""
+
+    images: Annotated[list[str | ImageBody], Field(description="base64, or base64 with a name.")]
+
+
+class PredictRequest(Strict):
+    """JSON body of `POST /v1/heads/{id}/predict`: the head knows every parameter."""
+
+    images: Annotated[list[str | ImageBody], Field(description="base64, or base64 with a name.")]
 
 
 class ErrorBody(Strict):
@@ -255,6 +286,7 @@ class Head(Strict):
     test: Metrics | None
     created_s: float
     versions: dict[str, str]
+    warnings: list[str] = []
 
 
 class Prediction(Strict):
@@ -297,6 +329,23 @@ class JobBody(Strict):
     error: ErrorBody | None
     result: dict[str, Any]
     links: dict[str, str]
+
+
+class Page(Strict, Generic[T]):
+    """A page of a list; `after` is what to pass as `after` for the next one."""
+
+    items: list[T]
+    has_more: bool
+    after: str | None = None
+
+
+class Health(Strict):
+    """The answer of `/readyz`: who is ready, and why anyone is not."""
+
+    status: Literal["ready", "not_ready"]
+    reasons: list[str] = []
+    workers: list[dict[str, Any]] = []
+    queued_images: int | None = None
 
 
 class Problem(BaseModel):

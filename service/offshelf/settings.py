@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     port: int = Field(8765, ge=0, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    # Set by `offshelf serve` for the processes it starts: they end when it is gone.
+    parent_pid: int | None = None
+
     # Limits of a request.
     max_image_bytes: int = Field(32 << 20, gt=0)
     max_image_pixels: int = Field(64_000_000, gt=0)
@@ -71,3 +74,19 @@ class Settings(BaseSettings):
     def preload_names(self) -> list[str]:
         """Backbones to load at start."""
         return [name.strip() for name in self.preload.split(",") if name.strip()]
+
+    @property
+    def hub_cache(self) -> Path:
+        """Where torch keeps downloaded weights (`torch.hub.get_dir()/checkpoints`), sans torch."""
+        cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        home = os.environ.get("TORCH_HOME") or str(Path(cache) / "torch")
+        return Path(home).expanduser() / "hub" / "checkpoints"
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a child process."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {
+            f"OFFSHELF_{name.upper()}": str(value)
+            for name, value in values.items()
+            if value is not None
+        }

@@ -11,6 +11,7 @@ from offshelf.registry import Registry, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import torch
 
@@ -22,6 +23,14 @@ class Build(Protocol):
 
     def __call__(self) -> torch.nn.Module:
         """The network, in whatever mode and on the CPU."""
+        ...
+
+
+class Unpack(Protocol):
+    """Read a packaged weights file that is not a plain state dict; imports torch when called."""
+
+    def __call__(self, path: Path) -> dict[str, torch.Tensor]:
+        """The float32 state dict for the network that `Build` makes."""
         ...
 
 
@@ -61,6 +70,7 @@ class PublishedWeights:
     """Weights that somebody publishes: one file, and the terms it comes under.
 
     `sha256_prefix` is the hash prefix in torchvision's file name, checked after a download.
+    `packaged` is the file that comes with offshelf, where there is one; then `url` may be empty.
     """
 
     name: str
@@ -68,6 +78,7 @@ class PublishedWeights:
     sha256_prefix: str
     licence: str
     top1: float | None = None
+    packaged: Path | None = None
 
     @property
     def filename(self) -> str:
@@ -87,6 +98,7 @@ class Card:
     aliases: Mapping[str, Alias] = field(default_factory=dict)
     classes: int = 1000
     paper: str = ""
+    unpack: Unpack | None = None
 
     def resolve_tap(self, name: str) -> tuple[str, Tap, bool, str]:
         """Resolve `fc7`, `fc7:pre` or an alias of either.

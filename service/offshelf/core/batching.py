@@ -1,13 +1,14 @@
 """Which waiting items the device runs next: a pure function of the queue and the clock.
 
-Interactive items go first. Bulk items fill what is left of a batch, and after `starve_s` of
-waiting they get one batch of their own, so that neither lane can starve the other. A batch that
+Interactive items go first. Bulk items fill what is left of a batch, and once in `starve_s` they
+get a batch of their own if they wait that long, so that neither lane can starve the other. A batch that
 holds bulk items is bounded in time (`bulk_bound_s`, by the measured cost of an item), because an
 interactive item that arrives meanwhile must wait for its end.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, TypeAlias
@@ -45,9 +46,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Run these items (indices into the queue) as one batch."""
+    """Run these items (indices into the queue) as one batch; `lane` is whose turn it is."""
 
     indices: tuple[int, ...]
+    lane: Lane = Lane.INTERACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +67,32 @@ def decide(
     now_s: float,
     policy: Policy,
     seconds_per_input: Mapping[Hashable, float],
-    coming: int = 0,
+    coming: Mapping[Lane, int] | None = None,
+    bulk_turn_s: float = -math.inf,
 ) -> Decision:
     """Choose the next batch from `queue` (in order of arrival).
 
     `seconds_per_input` has the measured cost of one input for the keys that ran before. `coming`
-    counts items that are being decoded: only while there are any is it worth lingering for a
-    fuller batch, so an idle server answers a lone request at once.
+    counts items that are being decoded, by lane: only while there are any of the lane is it worth
+    lingering for a fuller batch, so an idle server answers a lone request at once.
+    `bulk_turn_s` is when the last batch ended that was bulk's turn. A single item above a limit
+    runs alone.
     """
     if not queue:
         return WaitUntil(None)
-    first = _first(queue, now_s, policy)
-    chosen = _fill(queue, first, policy, seconds_per_input)
+    first = _first(queue, now_s, policy, bulk_turn_s)
+    lane, key = queue[first].lane, queue[first].key
+    bulk_limit = _bulk_inputs(policy, seconds_per_input.get(key))
+    chosen = _fill(queue, first, policy.max_inputs, bulk_limit)
+    limit = bulk_limit if lane is Lane.BULK else policy.max_inputs
+    full = sum(queue[i].inputs for i in chosen) >= limit
     linger_until_s = queue[first].arrived_s + policy.linger_s
-    full = sum(queue[i].inputs for i in chosen) >= policy.max_inputs
-    if coming > 0 and not full and now_s < linger_until_s:
+    if (coming or {}).get(lane, 0) > 0 and not full and now_s < linger_until_s:
         return WaitUntil(linger_until_s)
-    return Run(chosen)
+    return Run(chosen, lane)
 
 
-def _first(queue: Sequence[Waiting], now_s: float, policy: Policy) -> int:
+def _first(queue: Sequence[Waiting], now_s: float, policy: Policy, bulk_turn_s: float) -> int:
     """The item that the batch is built around."""
     oldest: dict[Lane, int] = {}
     for index, item in enumerate(queue):
@@ -92,25 +100,20 @@ def _first(queue: Sequence[Waiting], now_s: float, policy: Policy) -> int:
     interactive, bulk = oldest.get(Lane.INTERACTIVE), oldest.get(Lane.BULK)
     if interactive is None or bulk is None:
         return bulk if interactive is None else interactive  # type: ignore[return-value]  # one is set
-    starved = now_s - queue[bulk].arrived_s >= policy.starve_s
+    starved = now_s - max(queue[bulk].arrived_s, bulk_turn_s) >= policy.starve_s
     return bulk if starved else interactive
 
 
 def _fill(
-    queue: Sequence[Waiting],
-    first: int,
-    policy: Policy,
-    seconds_per_input: Mapping[Hashable, float],
+    queue: Sequence[Waiting], first: int, max_inputs: int, bulk_limit: int
 ) -> tuple[int, ...]:
     """`first`, then interactive, then bulk items of its key, while they fit."""
-    key = queue[first].key
-    bulk_inputs = _bulk_inputs(policy, seconds_per_input.get(key))
-    mates = [i for i, item in enumerate(queue) if item.key == key and i != first]
+    mates = [i for i, item in enumerate(queue) if item.key == queue[first].key and i != first]
     mates.sort(key=lambda i: queue[i].lane)
     chosen, inputs = [first], queue[first].inputs
     for index in mates:
         item = queue[index]
-        limit = bulk_inputs if Lane.BULK in (item.lane, queue[first].lane) else policy.max_inputs
+        limit = bulk_limit if Lane.BULK in (item.lane, queue[first].lane) else max_inputs
         if inputs + item.inputs <= limit:
             chosen.append(index)
             inputs += item.inputs

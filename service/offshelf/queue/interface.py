@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from offshelf.core.jobs import Job, JobState
     from offshelf.errors import ErrorInfo
     from offshelf.queue.messages import ImageReply, ImageRequest
+    from offshelf.queue.tasks import Step
     from offshelf.schemas import WorkerBody
 
 
@@ -61,12 +62,28 @@ class Jobs(Protocol):
         """Tell progress inside a stage as an event."""
         ...
 
+    def tried(self, job_id: str, step: str) -> int:
+        """Count a try of a step of the job; how many there were since it last ended cleanly."""
+        ...
+
+    def settled(self, job_id: str, step: str) -> None:
+        """Forget the tries of a step: it ended cleanly, or its worker left and handed it back."""
+        ...
+
 
 class JobQueue(Protocol):
     """Hands jobs to the workers."""
 
     def submit(self, job: Job) -> None:
-        """Enqueue the first step of a job."""
+        """Enqueue the first step of a job; doing it twice does no harm."""
+        ...
+
+
+class StepQueue(Protocol):
+    """Hands the next step of a job to whichever worker is free."""
+
+    def enqueue(self, step: Step, job_id: str, index: int | None = None) -> None:
+        """Enqueue a step; `index` is the shard's number, for `Step.SHARD` only."""
         ...
 
 
@@ -84,12 +101,29 @@ class JobEvents(Protocol):
 class Interactive(Protocol):
     """The API's side of request and reply."""
 
+    @property
+    def inbox(self) -> str:
+        """Where replies are to go: `reply_to` of every request."""
+        ...
+
     async def ask(self, requests: Sequence[ImageRequest]) -> list[ImageReply]:
         """Send images and wait for all their replies, in order.
 
         Raises CapacityError when too many images wait, NoWorker when nobody is there, and
         DeadlineExceeded.
         """
+        ...
+
+
+class Inbox(Protocol):
+    """The worker's side of request and reply."""
+
+    def take(self, max_images: int, timeout_s: float) -> list[ImageRequest]:
+        """Up to so many waiting requests, oldest first; none when none came in time."""
+        ...
+
+    def reply(self, replies: Sequence[tuple[str, ImageReply]]) -> None:
+        """Send replies, each to the `reply_to` of its request, in one round trip."""
         ...
 
 

@@ -65,7 +65,10 @@ class ImageReply:
                 "spec": row.spec,
                 "fingerprint": row.fingerprint,
                 "shape": row.values.shape,
-                "data": np.ascontiguousarray(row.values, dtype="<f4").data.cast("B"),
+                "data": np.ascontiguousarray(row.values, dtype="<f4")
+                .reshape(-1)
+                .view(np.uint8)
+                .data,
             }
             for tap, row in self.rows.items()
         }

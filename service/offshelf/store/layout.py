@@ -18,9 +18,19 @@ def datasets(owner: str) -> str:
     return f"owners/{owner}/datasets"
 
 
+def dataset_card(owner: str, dataset_id: str) -> str:
+    """A dataset without its items, so that a list need not read manifests."""
+    return f"owners/{owner}/dataset-cards/{dataset_id}.json"
+
+
 def shard(dataset_id: str, fingerprint: str, index: int) -> str:
     """The features of one shard of a dataset under one FeatureSpec (safetensors)."""
     return f"features/{dataset_id}/{fingerprint}/{index:06d}.safetensors"
+
+
+def shard_plan(dataset_id: str) -> str:
+    """How many images a shard of a dataset has: written once, as shards are found by number."""
+    return f"features/{dataset_id}/plan.json"
 
 
 def feature_set(owner: str, feature_set_id: str) -> str:

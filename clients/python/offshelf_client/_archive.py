@@ -1,0 +1,81 @@
+"""Packs a folder of class sub-folders into a tar file, as datasets are uploaded."""
+
+from __future__ import annotations
+
+import tarfile
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Final
+
+from offshelf_client._errors import UnreadableImage
+from offshelf_client._images import images_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from os import PathLike
+
+ARCHIVES: Final = (".tar", ".tar.gz", ".tgz", ".zip")
+
+
+def absolute(source: str | PathLike[str]) -> Path:
+    """The full path, so that `.` has a name as well."""
+    return Path(source).absolute()
+
+
+@contextmanager
+def archive(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """The file to upload for a folder or an archive: its name, and the file open at its start.
+
+    A folder is packed, uncompressed (images are compressed already), into a temporary file that
+    is gone afterwards. Raises UnreadableImage.
+    """
+    try:
+        if path.is_dir():
+            with TemporaryFile() as file:
+                _pack(path, file)
+                file.seek(0)
+                yield f"{path.name or 'dataset'}.tar", file
+        else:
+            with path.open("rb") as file:
+                yield path.name, file
+    except OSError as error:
+        raise UnreadableImage(f"cannot read {path}: {error}") from error
+
+
+def _pack(folder: Path, file: IO[bytes]) -> None:
+    images = images_in(folder)
+    if not images:
+        raise UnreadableImage(f"there are no images in {folder}")
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for image in images:
+            tar.add(image, arcname=image.relative_to(folder).as_posix(), filter=_anonymous)
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Who packed it is nobody's business."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
+class Counted:
+    """A file that tells how far it has been read, in bytes."""
+
+    def __init__(self, file: IO[bytes], told: Callable[[int], None]) -> None:
+        self._file = file
+        self._told = told
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as the file does, and tell."""
+        data = self._file.read(size)
+        self._told(self._file.tell())
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Seek as the file does."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Where the file is."""
+        return self._file.tell()

@@ -1,0 +1,72 @@
+"""`client.heads`: training linear models on features of a dataset, and finding them again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from offshelf_client._async._head import AsyncHead
+from offshelf_client._async._job import AsyncJob
+from offshelf_client._async._pages import rows
+from offshelf_client._models import head_of, job_of
+from offshelf_client._wire import Call, at, feature_params, split_body, submission
+
+if TYPE_CHECKING:
+    from offshelf_client._async._transport import AsyncTransport
+    from offshelf_client._models import Dataset, Split
+
+
+class AsyncHeads:
+    """`client.heads`."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def train(
+        self,
+        dataset: str | Dataset,
+        backbone: str | None = None,
+        tap: str = "penultimate",
+        kind: Literal["svm", "logreg"] = "svm",
+        C: float = 1.0,  # the name it has everywhere
+        *,
+        view: str = "center",
+        pool: str | None = None,
+        normalize: str = "none",
+        weights: str | None = None,
+        split: Split | None = None,
+        name: str = "",
+        idempotency_key: str | None = None,
+    ) -> AsyncJob:
+        """Train a linear head on the features of a dataset, as a queued job.
+
+        `kind` is a linear SVM or logistic regression with inverse regularisation `C`. `split`
+        says which images train and which test; without one all of them train. Features that
+        the service has already are not extracted again. Raises UnknownNameError,
+        InvalidParameterError, WeightsMissingError. Example:
+        `job = await client.heads.train(dataset, tap="fc7", split=RandomSplit(30))`, then
+        `await job.wait()` and `head = await job.head()`.
+        """
+        body = {
+            "dataset": dataset if isinstance(dataset, str) else dataset.id,
+            "kind": kind,
+            "C": C,
+            "name": name,
+            "split": split_body(split),
+            **feature_params(backbone, tap, view, pool, normalize, weights),
+        }
+        call = submission("/v1/heads", body, idempotency_key)
+        return AsyncJob(self._transport, job_of(await self._transport.json(call)))
+
+    async def get(self, head_id: str) -> AsyncHead:
+        """A head by its id. Raises UnknownNameError. Example: `await client.heads.get(id)`."""
+        data = await self._transport.json(Call("GET", at("heads", head_id)))
+        return AsyncHead(self._transport, head_of(data))
+
+    async def list(self, limit: int | None = None) -> list[AsyncHead]:
+        """All heads, or the first `limit`. Example: `await client.heads.list()`."""
+        found = await rows(self._transport, "/v1/heads", limit)
+        return [AsyncHead(self._transport, head_of(data)) for data in found]
+
+    async def delete(self, head_id: str) -> None:
+        """Remove a head. Raises UnknownNameError. Example: `await client.heads.delete(id)`."""
+        await self._transport.send(Call("DELETE", at("heads", head_id), safe=False))

@@ -1,0 +1,316 @@
+"""What the service tells: frozen records read from its JSON; unknown fields are ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Literal, TypeAlias, TypeVar
+
+from offshelf_client._errors import understood
+
+TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
+
+T = TypeVar("T")
+State: TypeAlias = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+
+
+def read(kind: type[T], data: Any, **converted: Any) -> T:
+    """Make a record of JSON: `converted` first, other known fields as they stand.
+
+    Raises UnexpectedAnswer when a field without default is missing.
+    """
+    with understood(f"a {kind.__name__}"):
+        if not isinstance(data, Mapping):
+            raise TypeError(f"an object was expected, not {type(data).__name__}")
+        known = {f.name for f in fields(kind)}  # type: ignore[arg-type]  # always dataclasses
+        return kind(**{key: data[key] for key in data if key in known} | converted)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemError:
+    """Why an image failed."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What became of one image. `index` is its place in the call, `row` its row in the arrays."""
+
+    index: int
+    name: str | None
+    status: Literal["ok", "error"]
+    row: int | None = None
+    error: ItemError | None = None
+
+    def describe(self) -> str:
+        """One line for people: which image, and what is wrong with it."""
+        which = f"image {self.index}" + (f" ({self.name})" if self.name else "")
+        return which + (f": {self.error.message} [{self.error.code}]" if self.error else ": ok")
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Which weights answered. `random` is true where nothing was ever learned."""
+
+    source: str
+    label: str
+    digest: str
+    licence: str
+    random: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """A named place in a backbone. `shape` is (C, H, W) or (D,); `pre`: `name:pre` exists too."""
+
+    name: str
+    shape: tuple[int, ...]
+    stride: int | None = None
+    receptive_field: int | None = None
+    pre: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A network that the service can run; `weights` says among others whether they are there."""
+
+    name: str
+    taps: tuple[Tap, ...]
+    aliases: dict[str, str]
+    preprocessing: dict[str, Any]
+    classes: int
+    paper: str
+    weights: dict[str, Any]
+    default: bool = False
+    resident: tuple[str, ...] = ()
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the service has trained weights for it at hand."""
+        return bool(self.weights.get("present"))
+
+    def tap(self, name: str) -> Tap:
+        """The tap of that name or alias; KeyError when there is none."""
+        wanted = self.aliases.get(name, name)
+        for tap in self.taps:
+            if tap.name == wanted:
+                return tap
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """An immutable set of labelled images. `counts` is images by class."""
+
+    id: str
+    name: str
+    created_s: float
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    total: int
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSet:
+    """The features of a dataset under one or more FeatureSpecs, kept by the service.
+
+    `specs` and `fingerprints` are by tap; `kept` are the places in the dataset of the images
+    that have rows, `errors` says by place what was wrong with the others.
+    """
+
+    id: str
+    dataset: str
+    created_s: float
+    specs: dict[str, dict[str, Any]]
+    fingerprints: dict[str, str]
+    weights: Weights
+    total: int
+    kept: tuple[int, ...]
+    errors: dict[int, ItemError]
+
+
+@dataclass(frozen=True, slots=True)
+class RandomSplit:
+    """So many random training images a class; the others, or `test_per_class` of them, test."""
+
+    train_per_class: int
+    test_per_class: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExplicitSplit:
+    """Train and test images by their path in the dataset."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...] = ()
+
+
+Split: TypeAlias = RandomSplit | ExplicitSplit | Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """How a head does on one side of a split. Accuracies are fractions."""
+
+    images: int
+    accuracy: float
+    mean_class_accuracy: float
+    per_class: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a head did on the images it learned from and on those it did not see."""
+
+    train: Metrics
+    test: Metrics | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeadInfo:
+    """The card of a trained head."""
+
+    id: str
+    name: str
+    kind: str
+    C: float
+    classes: tuple[str, ...]
+    spec: dict[str, Any]
+    fingerprint: str
+    weights: Weights
+    dataset: str
+    train: Metrics
+    test: Metrics | None
+    created_s: float
+    split: dict[str, Any] | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a head says of one image. `scores` are SVM margins or logistic probabilities."""
+
+    index: int
+    name: str | None
+    label: str
+    scores: dict[str, float]
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """The k best (label, score), best first."""
+        return sorted(self.scores.items(), key=lambda pair: -pair[1])[:k]
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A job as it was when last asked. Times are Unix seconds; counts are of its images."""
+
+    id: str
+    kind: str
+    state: State
+    stage: str = ""
+    created_s: float = 0.0
+    started_s: float | None = None
+    finished_s: float | None = None
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    attempts: int = 0
+    params: dict[str, Any] = field(default_factory=dict)
+    error: ItemError | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to its end, good or bad."""
+        return self.state in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """Something that happened to a job; `id` is where to go on after a break."""
+
+    id: str
+    data: dict[str, Any]
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it is the job's last event."""
+        return self.data.get("state") in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far something is: `done` of `total` (None: not known) `unit`s; `failed` are in done."""
+
+    stage: str
+    done: int
+    total: int | None
+    failed: int = 0
+    unit: Literal["images", "bytes"] = "images"
+
+
+def weights_of(data: Any) -> Weights:
+    """Read the weights block of an answer."""
+    return read(Weights, data)
+
+
+def item_of(data: Any, index: int, name: str | None, row: int | None) -> Item:
+    """Read an item, put in its place in the whole call."""
+    return read(Item, data, index=index, name=name, row=row, error=_error_of(_field(data, "error")))
+
+
+def backbone_of(data: Any) -> Backbone:
+    """Read a backbone."""
+    taps = tuple(read(Tap, tap, shape=_tuple(tap, "shape")) for tap in _tuple(data, "taps"))
+    return read(Backbone, data, taps=taps, resident=_tuple(data, "resident"))
+
+
+def dataset_of(data: Any) -> Dataset:
+    """Read a dataset."""
+    return read(Dataset, data, classes=_tuple(data, "classes"), skipped=_tuple(data, "skipped"))
+
+
+def feature_set_of(data: Any) -> FeatureSet:
+    """Read a feature set."""
+    with understood("a feature set"):
+        errors = {int(i): read(ItemError, e) for i, e in (_field(data, "errors") or {}).items()}
+    weights = weights_of(_field(data, "weights"))
+    return read(FeatureSet, data, weights=weights, kept=_tuple(data, "kept"), errors=errors)
+
+
+def head_of(data: Any) -> HeadInfo:
+    """Read the card of a head."""
+    test = _field(data, "test")
+    return read(
+        HeadInfo,
+        data,
+        classes=_tuple(data, "classes"),
+        weights=weights_of(_field(data, "weights")),
+        train=read(Metrics, _field(data, "train")),
+        test=None if test is None else read(Metrics, test),
+        warnings=_tuple(data, "warnings"),
+    )
+
+
+def job_of(data: Any) -> JobStatus:
+    """Read a job."""
+    return read(JobStatus, data, error=_error_of(_field(data, "error")))
+
+
+def _error_of(data: Any) -> ItemError | None:
+    return None if data is None else read(ItemError, data)
+
+
+def _field(data: Any, name: str) -> Any:
+    return data.get(name) if isinstance(data, Mapping) else None
+
+
+def _tuple(data: Any, name: str) -> tuple[Any, ...]:
+    with understood(f"the field {name}"):
+        return tuple(_field(data, name) or ())

@@ -1,0 +1,59 @@
+# Generated from _async by generate_sync.py; edit there.
+"""`client.datasets`: uploading labelled images, and finding them again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from offshelf_client import _io_sync
+from offshelf_client._archive import absolute, archive
+from offshelf_client._models import Dataset, dataset_of
+from offshelf_client._progress import ProgressOption, showing
+from offshelf_client._sync._pages import rows
+from offshelf_client._wire import Call, archive_form, at
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from offshelf_client._sync._transport import Transport
+
+
+class Datasets:
+    """`client.datasets`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def upload(
+        self,
+        source: str | PathLike[str],
+        *,
+        name: str | None = None,
+        progress: ProgressOption = False,
+    ) -> Dataset:
+        """Upload a folder with a sub-folder of images for each class, or such an archive.
+
+        `source` is a folder or a .tar, .tar.gz or .zip file; `name` is the folder's unless
+        given. The same images uploaded again are the same dataset. Raises UnreadableImage,
+        TooLargeError, UnsupportedMediaError. Example:
+        `dataset = client.datasets.upload("flowers/", progress=True)`.
+        """
+        path = absolute(source)
+        packing = archive(path)
+        filename, file = _io_sync.blocking(packing.__enter__)
+        try:
+            with showing(progress) as show:
+                body = archive_form(filename, file, name or path.name.split(".")[0], show)
+                data = self._transport.json(Call("POST", "/v1/datasets", body))
+        finally:
+            packing.__exit__(None, None, None)
+        return dataset_of(data)
+
+    def get(self, dataset_id: str) -> Dataset:
+        """A dataset by its id, or UnknownNameError. Example: `client.datasets.get(id)`."""
+        return dataset_of(self._transport.json(Call("GET", at("datasets", dataset_id))))
+
+    def list(self, limit: int | None = None) -> list[Dataset]:
+        """All datasets, or the first `limit`. Example: `client.datasets.list()`."""
+        found = rows(self._transport, "/v1/datasets", limit)
+        return [dataset_of(data) for data in found]

@@ -1,0 +1,88 @@
+# Generated from _async by generate_sync.py; edit there.
+"""A trained head: what it is, how well it does, and what it says of images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from offshelf_client._batches import BATCH_IMAGES, CONCURRENCY
+from offshelf_client._errors import ApiError
+from offshelf_client._features import all_failed
+from offshelf_client._models import HeadInfo, Prediction, Report
+from offshelf_client._predictions import Predicted, predicted, predictions_of
+from offshelf_client._sync._images import send_images
+from offshelf_client._wire import Call, at, image_form, sendable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from offshelf_client._images import Encoded, Images
+    from offshelf_client._progress import ProgressOption
+    from offshelf_client._sync._transport import Transport
+
+
+class Head:
+    """A linear model on the service. Example: `(head.predict("cat.jpg"))[0].label`."""
+
+    def __init__(self, transport: Transport, info: HeadInfo) -> None:
+        self._transport = transport
+        self.info = info
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.info.kind}, {len(self.classes)} classes>"
+
+    @property
+    def id(self) -> str:
+        """Its identifier."""
+        return self.info.id
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names that it tells apart."""
+        return self.info.classes
+
+    @property
+    def report(self) -> Report:
+        """How it did on its training and test images."""
+        return Report(self.info.train, self.info.test)
+
+    def predict(
+        self,
+        images: Images,
+        *,
+        on_error: Literal["raise", "skip"] = "raise",
+        batch_size: int = BATCH_IMAGES,
+        concurrency: int = CONCURRENCY,
+        progress: ProgressOption = False,
+    ) -> list[Prediction]:
+        """What it says of each image, in order; images as for `client.features`.
+
+        With `on_error="skip"` images that fail are left out; `Prediction.index` says which
+        image of the call each is. Raises ImagesFailed, which lists all that failed, otherwise.
+        """
+        parts = send_images(
+            images,
+            self._ask,
+            lambda part: part.items,
+            batch_size=batch_size,
+            concurrency=concurrency,
+            progress=progress,
+        )
+        return predictions_of(parts, on_error)
+
+    def delete(self) -> None:
+        """Remove it from the service."""
+        self._transport.send(Call("DELETE", at("heads", self.id), safe=False))
+
+    def _ask(self, images: Sequence[Encoded]) -> Predicted:
+        sent = sendable(images)
+        if not sent:
+            return predicted(images, (), {"predictions": []})
+        call = Call("POST", at("heads", self.id, "predict"), image_form(sent, {}))
+        try:
+            return predicted(images, sent, self._transport.json(call))
+        except ApiError as error:
+            items = all_failed(images, sent, error)
+            if items is None:
+                raise
+            return Predicted(items, ())

@@ -1,0 +1,73 @@
+# Generated from _async by generate_sync.py; edit there.
+"""`client.heads`: training linear models on features of a dataset, and finding them again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from offshelf_client._models import head_of, job_of
+from offshelf_client._sync._head import Head
+from offshelf_client._sync._job import Job
+from offshelf_client._sync._pages import rows
+from offshelf_client._wire import Call, at, feature_params, split_body, submission
+
+if TYPE_CHECKING:
+    from offshelf_client._models import Dataset, Split
+    from offshelf_client._sync._transport import Transport
+
+
+class Heads:
+    """`client.heads`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def train(
+        self,
+        dataset: str | Dataset,
+        backbone: str | None = None,
+        tap: str = "penultimate",
+        kind: Literal["svm", "logreg"] = "svm",
+        C: float = 1.0,  # the name it has everywhere
+        *,
+        view: str = "center",
+        pool: str | None = None,
+        normalize: str = "none",
+        weights: str | None = None,
+        split: Split | None = None,
+        name: str = "",
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Train a linear head on the features of a dataset, as a queued job.
+
+        `kind` is a linear SVM or logistic regression with inverse regularisation `C`. `split`
+        says which images train and which test; without one all of them train. Features that
+        the service has already are not extracted again. Raises UnknownNameError,
+        InvalidParameterError, WeightsMissingError. Example:
+        `job = client.heads.train(dataset, tap="fc7", split=RandomSplit(30))`, then
+        `job.wait()` and `head = job.head()`.
+        """
+        body = {
+            "dataset": dataset if isinstance(dataset, str) else dataset.id,
+            "kind": kind,
+            "C": C,
+            "name": name,
+            "split": split_body(split),
+            **feature_params(backbone, tap, view, pool, normalize, weights),
+        }
+        call = submission("/v1/heads", body, idempotency_key)
+        return Job(self._transport, job_of(self._transport.json(call)))
+
+    def get(self, head_id: str) -> Head:
+        """A head by its id. Raises UnknownNameError. Example: `client.heads.get(id)`."""
+        data = self._transport.json(Call("GET", at("heads", head_id)))
+        return Head(self._transport, head_of(data))
+
+    def list(self, limit: int | None = None) -> list[Head]:
+        """All heads, or the first `limit`. Example: `client.heads.list()`."""
+        found = rows(self._transport, "/v1/heads", limit)
+        return [Head(self._transport, head_of(data)) for data in found]
+
+    def delete(self, head_id: str) -> None:
+        """Remove a head. Raises UnknownNameError. Example: `client.heads.delete(id)`."""
+        self._transport.send(Call("DELETE", at("heads", head_id), safe=False))

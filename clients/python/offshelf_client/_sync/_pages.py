@@ -1,0 +1,28 @@
+# Generated from _async by generate_sync.py; edit there.
+"""Walks cursor pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from offshelf_client._paging import next_page, rows_of
+from offshelf_client._wire import Call, query
+
+if TYPE_CHECKING:
+    from offshelf_client._sync._transport import Transport
+
+PAGE_ROWS: Final = 100
+
+
+def rows(transport: Transport, path: str, limit: int | None) -> list[Any]:
+    """The first `limit` rows of a list, or all of them."""
+    found: list[Any] = []
+    after: str | None = None
+    while limit is None or len(found) < limit:
+        wanted = PAGE_ROWS if limit is None else min(PAGE_ROWS, limit - len(found))
+        page = transport.json(Call("GET", path, query(limit=wanted, after=after)))
+        found += rows_of(page)
+        after = next_page(page, after)
+        if after is None:
+            break
+    return found if limit is None else found[:limit]

@@ -1,0 +1,65 @@
+"""Puts the HTTP API together over the ports it is given."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from fastapi import FastAPI
+
+from offshelf import __version__
+from offshelf.api import errors, openapi
+from offshelf.api.metrics import ApiMetrics
+from offshelf.api.middleware import BodyLimit, RequestContext
+from offshelf.api.routes import backbones, datasets, feature_sets, features, heads, health, jobs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from starlette.types import Scope
+
+    from offshelf.api.services import Services
+    from offshelf.settings import Settings
+
+ROUTERS: Final = (
+    features.router,
+    backbones.router,
+    datasets.router,
+    feature_sets.router,
+    heads.router,
+    jobs.router,
+    health.router,
+)
+UPLOAD_PATH: Final = "/v1/datasets"
+
+
+def create_app(deps: Services, settings: Settings) -> FastAPI:
+    """The API over `deps`. Starting it opens `deps.resources`, stopping it closes them."""
+    app = FastAPI(title=openapi.TITLE, version=__version__, lifespan=_lifespan)
+    app.state.services = deps
+    app.state.settings = settings
+    app.state.metrics = ApiMetrics()
+    for router in ROUTERS:
+        app.include_router(router)
+    errors.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, limit_of=_body_limit(settings))
+    app.add_middleware(RequestContext, metrics=app.state.metrics, new_id=deps.new_id)
+    app.openapi = openapi.schema_of(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        for resource in app.state.services.resources:
+            await stack.enter_async_context(resource)
+        yield
+
+
+def _body_limit(settings: Settings) -> Callable[[Scope], int]:
+    def limit_of(scope: Scope) -> int:
+        upload = scope["path"].rstrip("/") == UPLOAD_PATH
+        return settings.max_archive_bytes if upload else settings.max_request_bytes
+
+    return limit_of

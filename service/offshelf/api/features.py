@@ -1,0 +1,160 @@
+"""The use case behind features and predictions: ask the workers, gather rows, tell every image."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from offshelf.api.errors import ClientGone, NothingKept
+from offshelf.errors import DependencyError, ErrorInfo, WorkerError
+from offshelf.queue.messages import ImageRequest
+from offshelf.schemas import ErrorBody, Item, WeightsBody
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+    from numpy.typing import NDArray
+    from starlette.types import Receive
+
+    from offshelf.api.images import Image
+    from offshelf.api.services import Services
+    from offshelf.queue.messages import ImageReply
+    from offshelf.schemas import FeatureParams
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class TapRows:
+    """What one tap gave: row r is (*shape) of the r-th good image."""
+
+    spec: dict[str, Any]
+    fingerprint: str
+    rows: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """The answers of all images of a request, and which network gave them."""
+
+    backbone: str
+    weights: WeightsBody
+    taps: dict[str, TapRows]
+    items: list[Item]
+
+
+async def extract(
+    services: Services,
+    images: Sequence[Image],
+    params: FeatureParams,
+    request_id: str,
+    deadline_s: float,
+) -> Extraction:
+    """Ask for the features of every image; `deadline_s` is how long anybody may wait for them.
+
+    An image that fails has an item that says why. Raises NothingKept when all of them fail, and
+    what `Interactive.ask` raises.
+    """
+    replies = await _ask(services, images, params, request_id, deadline_s)
+    errors = {image.index: image.error for image in images if image.error}
+    errors |= {index: reply.error for index, reply in replies.items() if reply.error}
+    items = _items(images, errors)
+    good = [replies[item.index] for item in items if item.status == "ok"]
+    if not good:
+        raise NothingKept([errors[item.index] for item in items], items)
+    _check_one_network(good, params.taps)
+    return Extraction(
+        good[0].backbone,
+        WeightsBody.model_validate(good[0].weights),
+        {tap: _stack(good, tap) for tap in params.taps},
+        items,
+    )
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`, but cancel it and raise ClientGone once the client has gone.
+
+    The request's body must have been read: what comes next can only be the disconnect.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientGone
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _ask(
+    services: Services,
+    images: Sequence[Image],
+    params: FeatureParams,
+    request_id: str,
+    deadline_s: float,
+) -> dict[int, ImageReply]:
+    """The replies by the index of the image; images with an error are not sent."""
+    now_s = services.now_s()
+    # Clients may choose request ids, even the same one twice: the queue needs one of its own.
+    ask_id = f"{request_id}.{services.new_id()}"
+    wanted = params.model_dump(mode="json", include=_PARAMS)
+    inbox = services.interactive.inbox
+    requests = [
+        ImageRequest(ask_id, image.index, inbox, now_s + deadline_s, wanted, image.data, now_s)
+        for image in images
+        if image.error is None
+    ]
+    if not requests:
+        return {}
+    replies = await services.interactive.ask(requests)
+    if [reply.index for reply in replies] != [request.index for request in requests]:
+        raise WorkerError(f"{len(requests)} images were asked, the replies are of others")
+    return {reply.index: reply for reply in replies}
+
+
+_PARAMS = {"backbone", "weights", "taps", "view", "pool", "normalize"}
+
+
+def _items(images: Sequence[Image], errors: dict[int, ErrorInfo]) -> list[Item]:
+    items: list[Item] = []
+    row = 0
+    for image in images:
+        if error := errors.get(image.index):
+            items.append(_failed(image, error))
+        else:
+            items.append(Item(index=image.index, name=image.name, status="ok", row=row))
+            row += 1
+    return items
+
+
+def _failed(image: Image, error: ErrorInfo) -> Item:
+    body = ErrorBody(code=error.code, message=error.message, retryable=error.retryable)
+    return Item(index=image.index, name=image.name, status="error", error=body)
+
+
+def _check_one_network(replies: Sequence[ImageReply], taps: Sequence[str]) -> None:
+    """Rows of two networks never share an array, as might happen while weights are changed."""
+    for reply in replies:
+        missing = [tap for tap in taps if tap not in reply.rows]
+        if missing:
+            raise WorkerError(f"image {reply.index} was answered without the taps {missing}")
+    seen = {tuple(reply.rows[tap].fingerprint for tap in taps) for reply in replies}
+    if len(seen) > 1:
+        raise DependencyError("the workers hold different weights for this backbone; try again")
+
+
+def _stack(replies: Sequence[ImageReply], tap: str) -> TapRows:
+    first = replies[0].rows[tap]
+    rows = np.stack([reply.rows[tap].values for reply in replies])
+    return TapRows(first.spec, first.fingerprint, rows)

@@ -1,0 +1,54 @@
+"""`/v1/backbones`: what the live workers can run."""
+
+from __future__ import annotations
+
+# ruff: noqa: TC001 - FastAPI reads the annotations of routes at run time
+from fastapi import APIRouter
+
+from offshelf.api.openapi import problems
+from offshelf.api.services import Services, ServicesOf
+from offshelf.errors import NoWorker, UnknownName
+from offshelf.registry import unknown
+from offshelf.schemas import BackboneBody, Page
+
+router = APIRouter(prefix="/v1/backbones", tags=["backbones"])
+
+
+@router.get("", summary="List backbones", operation_id="list_backbones", responses=problems(503))
+def list_backbones(services: ServicesOf) -> Page[BackboneBody]:
+    """Every backbone that a live worker has: taps, preprocessing and weights."""
+    found = _merged(services)
+    return Page(items=[found[name] for name in sorted(found)], has_more=False)
+
+
+@router.get(
+    "/{name}", summary="Show a backbone", operation_id="get_backbone", responses=problems(404, 503)
+)
+def get_backbone(name: str, services: ServicesOf) -> BackboneBody:
+    """One backbone: its taps with dimensions, stride and receptive field, and its weights."""
+    found = _merged(services)
+    if name not in found:
+        raise UnknownName(unknown("backbone", name[:200], sorted(found)))
+    return found[name]
+
+
+def _merged(services: Services) -> dict[str, BackboneBody]:
+    """By name; where workers differ, the one that has the weights speaks for the backbone."""
+    workers = services.directory.workers()
+    if not workers:
+        raise NoWorker("no worker is alive, so it is not known which backbones there are")
+    found: dict[str, BackboneBody] = {}
+    for backbone in (backbone for worker in workers for backbone in worker.backbones):
+        known = found.get(backbone.name)
+        found[backbone.name] = _both(known, backbone) if known else backbone
+    return found
+
+
+def _both(one: BackboneBody, other: BackboneBody) -> BackboneBody:
+    better = other if other.weights.get("present") and not one.weights.get("present") else one
+    return better.model_copy(
+        update={
+            "default": one.default or other.default,
+            "resident": sorted({*one.resident, *other.resident}),
+        }
+    )

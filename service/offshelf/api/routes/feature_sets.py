@@ -1,0 +1,69 @@
+"""`/v1/feature-sets`: the features of whole datasets, as queued jobs."""
+
+from __future__ import annotations
+
+# ruff: noqa: TC001 - FastAPI reads the annotations of routes at run time
+from pathlib import PurePosixPath
+
+from fastapi import APIRouter, Response
+
+from offshelf.api.openapi import problems
+from offshelf.api.pages import After, Id, Limit, check_id, page_of
+from offshelf.api.routes.jobs import IdempotencyKey
+from offshelf.api.services import OWNER, Services, ServicesOf
+from offshelf.api.submitting import job_body, job_path, submit
+from offshelf.datasets import records
+from offshelf.errors import UnknownName
+from offshelf.schemas import FeatureSet, FeatureSetRequest, JobBody, Page
+from offshelf.store import layout
+
+router = APIRouter(prefix="/v1/feature-sets", tags=["feature sets"])
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Extract the features of a dataset",
+    operation_id="create_feature_set",
+    responses=problems(404, 409, 422, 503),
+)
+def post_feature_set(
+    wanted: FeatureSetRequest, response: Response, services: ServicesOf, key: IdempotencyKey = None
+) -> JobBody:
+    """Queue a job; `Location` says where to watch it. Features that are there are not made anew."""
+    records.load_body(services.store, OWNER, check_id("dataset", wanted.dataset))
+    job = submit(services, "feature_set", wanted.model_dump(mode="json"), key)
+    response.headers["Location"] = job_path(job)
+    return job_body(job)
+
+
+@router.get(
+    "", summary="List feature sets", operation_id="list_feature_sets", responses=problems(422, 503)
+)
+def list_feature_sets(
+    services: ServicesOf, after: After = None, limit: Limit = 50
+) -> Page[FeatureSet]:
+    """All feature sets, by id."""
+    ids = [PurePosixPath(key).stem for key in services.store.keys(layout.feature_sets(OWNER))]
+    names, more = page_of(ids, after, limit)
+    items = [_load(services, name) for name in names]
+    return Page(items=items, has_more=more, after=names[-1] if more else None)
+
+
+@router.get(
+    "/{feature_set_id}",
+    summary="Show a feature set",
+    operation_id="get_feature_set",
+    responses=problems(404, 503),
+)
+def get_feature_set(feature_set_id: Id, services: ServicesOf) -> FeatureSet:
+    """A feature set: its specs and fingerprints, which images have rows and which failed."""
+    return _load(services, check_id("feature set", feature_set_id))
+
+
+def _load(services: Services, feature_set_id: str) -> FeatureSet:
+    try:
+        data = services.store.get(layout.feature_set(OWNER, feature_set_id))
+    except UnknownName:
+        raise UnknownName(f"no feature set {feature_set_id!r}") from None
+    return FeatureSet.model_validate_json(data)

@@ -1,0 +1,108 @@
+"""`/v1/jobs`: looking at queued work, following it and ending it."""
+
+from __future__ import annotations
+
+# ruff: noqa: TC003 - FastAPI reads the annotations of routes at run time
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any, Final, cast
+
+from fastapi import APIRouter, Header
+from fastapi.responses import StreamingResponse
+from pydantic_core import to_json
+from starlette.concurrency import run_in_threadpool
+
+from offshelf.api.openapi import problems
+from offshelf.api.pages import After, Id, Limit, check_id
+from offshelf.api.services import OWNER, Services, ServicesOf
+from offshelf.api.submitting import MAX_KEY_CHARS, job_body
+from offshelf.errors import InvalidParameter, OffshelfError
+from offshelf.schemas import JobBody, Page
+
+LOG = logging.getLogger(__name__)
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+_EVENT_ID: Final = re.compile(r"\d{1,20}(-\d{1,20})?")
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=MAX_KEY_CHARS,
+        description="Chosen by you: a repeat with the same key and body gives the first job.",
+    ),
+]
+LastEventId = Annotated[
+    str,
+    Header(alias="Last-Event-ID", description="Go on after this event; else from the first."),
+]
+
+
+@router.get("", summary="List jobs", operation_id="list_jobs", responses=problems(422, 503))
+def list_jobs(services: ServicesOf, after: After = None, limit: Limit = 50) -> Page[JobBody]:
+    """Jobs, newest first."""
+    jobs, more = services.jobs.list(OWNER, after, limit)
+    last = jobs[-1].id if more and jobs else None
+    return Page(items=[job_body(job) for job in jobs], has_more=more, after=last)
+
+
+@router.get("/{job_id}", summary="Show a job", operation_id="get_job", responses=problems(404, 503))
+def get_job(job_id: Id, services: ServicesOf) -> JobBody:
+    """A job: its state, counts, and result or error."""
+    return job_body(services.jobs.get(check_id("job", job_id), OWNER))
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=202,
+    summary="Cancel a job",
+    operation_id="cancel_job",
+    responses=problems(404, 409, 503),
+)
+def cancel_job(job_id: Id, services: ServicesOf) -> JobBody:
+    """Ask for the end: a queued job is cancelled at once, a running one as soon as it can stop."""
+    return job_body(services.jobs.cancel(check_id("job", job_id), OWNER))
+
+
+@router.get(
+    "/{job_id}/events",
+    summary="Follow a job",
+    operation_id="follow_job",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "Server-sent events.", "content": {"text/event-stream": {}}},
+        **problems(404, 422, 503),
+    },
+)
+async def follow_job(
+    job_id: Id, services: ServicesOf, last_event_id: LastEventId = ""
+) -> StreamingResponse:
+    """Every event of the job as it comes, to the last; the stream then ends."""
+    if last_event_id and not _EVENT_ID.fullmatch(last_event_id):
+        raise InvalidParameter("Last-Event-ID is not the id of an event of this stream")
+    await run_in_threadpool(services.jobs.get, check_id("job", job_id), OWNER)
+    return StreamingResponse(
+        _stream(services, job_id, last_event_id or "0"),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _stream(services: Services, job_id: str, after: str) -> AsyncIterator[bytes]:
+    """Events as text; where Redis goes away the stream ends, and the client comes back later."""
+    events = cast("Any", services.events.follow(job_id, after))
+    try:
+        async with aclosing(events):
+            async for event_id, data in events:
+                yield _event(event_id, data) if event_id else b": keep-alive\n\n"
+    except OffshelfError as error:
+        LOG.warning("the events of job %s end early: %s", job_id, error)
+        yield b": interrupted\n\n"
+
+
+def _event(event_id: str, data: dict[str, Any]) -> bytes:
+    return b"id: %s\ndata: %s\n\n" % (event_id.encode(), to_json(data))

@@ -1,0 +1,67 @@
+"""What the API stands on: the ports that bootstrap hands to `create_app`."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+
+from fastapi import Depends, Request
+
+from offshelf.api.metrics import ApiMetrics
+from offshelf.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from offshelf.queue.interface import Directory, Interactive, JobEvents, JobQueue, Jobs
+    from offshelf.store.interface import Store
+
+# Every record has an owner from the start; there is one until there are API keys.
+OWNER: Final = "default"
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The ports of the API, its clock and its source of ids.
+
+    `resources` are opened in order when the app starts and closed in reverse when it stops.
+    """
+
+    store: Store
+    jobs: Jobs
+    job_queue: JobQueue
+    events: JobEvents
+    interactive: Interactive
+    directory: Directory
+    resources: tuple[AbstractAsyncContextManager[Any], ...] = ()
+    now_s: Callable[[], float] = time.time
+    new_id: Callable[[], str] = _new_id
+
+
+def _services(request: Request) -> Services:
+    return cast("Services", request.app.state.services)
+
+
+def _settings(request: Request) -> Settings:
+    return cast("Settings", request.app.state.settings)
+
+
+def _metrics(request: Request) -> ApiMetrics:
+    return cast("ApiMetrics", request.app.state.metrics)
+
+
+ServicesOf = Annotated[Services, Depends(_services)]
+SettingsOf = Annotated[Settings, Depends(_settings)]
+MetricsOf = Annotated[ApiMetrics, Depends(_metrics)]
+
+
+def request_id_of(request: Request) -> str:
+    """The id that the middleware gave to the request."""
+    return cast("str", request.scope["state"]["request_id"])

@@ -1,0 +1,82 @@
+"""How a job gets from a request to the workers, and how it is shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from offshelf.api.services import OWNER
+from offshelf.core.jobs import JobState
+from offshelf.errors import DependencyError, ErrorInfo, JobError
+from offshelf.schemas import ErrorBody, JobBody
+
+if TYPE_CHECKING:
+    from offshelf.api.services import Services
+    from offshelf.core.jobs import Job
+
+MAX_KEY_CHARS: Final = 255
+
+# Where the things that jobs make can be fetched, by their key in the result.
+RESULT_PATHS: Final = {"head": "/v1/heads", "feature_set": "/v1/feature-sets"}
+
+
+def submit(services: Services, kind: str, params: dict[str, Any], key: str | None) -> Job:
+    """Record a job and hand it to the workers; a repeated key gives the first job again.
+
+    The record comes before the message, so a process that dies between them leaves a job that
+    nobody runs. A repeat of the key therefore hands over again what is still queued: the first
+    step of a job may be told twice. Without a key such a job is failed at once, as far as Redis
+    lets us.
+    """
+    job, new = services.jobs.create(kind, OWNER, params, key)
+    if new or job.state is JobState.QUEUED:
+        try:
+            services.job_queue.submit(job)
+        except DependencyError as error:
+            if key is None:
+                _give_up(services, job, error)
+            raise
+    return job
+
+
+def _give_up(services: Services, job: Job, error: DependencyError) -> None:
+    try:
+        services.jobs.advance(job.id, JobState.FAILED, error=ErrorInfo.of(error))
+    except (DependencyError, JobError):
+        return  # the client is told of the first error; the record expires
+
+
+def job_body(job: Job) -> JobBody:
+    """The job as the API shows it, with links to follow."""
+    error = job.error
+    return JobBody(
+        id=job.id,
+        kind=job.kind,
+        state=job.state,
+        stage=job.stage,
+        created_s=job.created_s,
+        started_s=job.started_s,
+        finished_s=job.finished_s,
+        total=job.total,
+        done=job.done,
+        failed=job.failed,
+        attempts=job.attempts,
+        params=job.params,
+        error=None
+        if error is None
+        else ErrorBody(code=error.code, message=error.message, retryable=error.retryable),
+        result=job.result,
+        links=_links(job),
+    )
+
+
+def _links(job: Job) -> dict[str, str]:
+    links = {"self": job_path(job), "events": f"{job_path(job)}/events"}
+    for made, path in RESULT_PATHS.items():
+        if made in job.result:
+            links[made] = f"{path}/{job.result[made]}"
+    return links
+
+
+def job_path(job: Job) -> str:
+    """Where the job is."""
+    return f"/v1/jobs/{job.id}"

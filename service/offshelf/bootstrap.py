@@ -1,0 +1,301 @@
+"""The composition root: the one place that names concrete adapters and puts them together."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+import time
+import uuid
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Final
+
+from offshelf.errors import DependencyError, NoWorker
+from offshelf.queue import connection
+from offshelf.queue.broker import Attempts, JobBroker
+from offshelf.queue.directory import RedisDirectory
+from offshelf.queue.embedded import EmbeddedValkey
+from offshelf.queue.events import RedisEvents
+from offshelf.queue.interactive import AsyncInteractive, RedisInbox
+from offshelf.queue.jobs import RedisJobs
+from offshelf.queue.tasks import DramatiqJobQueue, declare_actors
+from offshelf.schemas import FeatureParams
+from offshelf.store.objects import ObjectStore
+from offshelf.supervisor import Child, Supervisor, end_with_parent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from fastapi import FastAPI
+
+    from offshelf.backbones.weights import Location
+    from offshelf.engine.extractor import Extractor
+    from offshelf.engine.interface import Resident
+    from offshelf.schemas import BackboneBody
+    from offshelf.settings import Settings
+    from offshelf.worker.metrics import WorkerMetrics
+    from offshelf.worker.process import WorkerProcess
+
+log = logging.getLogger(__name__)
+
+API_GRACE_S: Final = 15.0
+# What a worker may take beyond its drain time to end.
+WORKER_GRACE_S: Final = 15.0
+
+
+def serve(settings: Settings) -> None:
+    """Run everything on this machine until SIGTERM or SIGINT; stop it in order.
+
+    Without a Redis URL the embedded server is started first and stopped last.
+    """
+    _configure_log(settings)
+    _check_port(settings)
+    embedded = None if settings.redis_url else _embedded(settings)
+    url = settings.redis_url or (embedded.start() if embedded else "")
+    environment = settings.model_copy(update={"redis_url": url}).environment()
+    children = [
+        Child("worker", _command("worker"), environment, settings.drain_s + WORKER_GRACE_S),
+        Child("api", _command("api"), environment, API_GRACE_S),
+    ]
+    supervisor = Supervisor(children, keep=_keeper(embedded))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    log.info(
+        "offshelf on http://%s:%d, data in %s", settings.host, settings.port, settings.data_dir
+    )
+    try:
+        supervisor.run()
+    finally:
+        if embedded is not None:
+            embedded.stop()
+
+
+def run_api(settings: Settings) -> None:
+    """Serve the HTTP API until told to stop."""
+    import uvicorn
+
+    _configure_log(settings)
+    _follow_parent(settings)
+    with _redis_url(settings) as url:
+        uvicorn.run(
+            build_api(settings, url),
+            host=settings.host,
+            port=settings.port,
+            log_level=settings.log_level,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=int(API_GRACE_S) - 5,
+        )
+
+
+def build_api(settings: Settings, redis_url: str) -> FastAPI:
+    """The ASGI application over Redis at `redis_url` and the store of the settings."""
+    from offshelf.api.app import create_app
+    from offshelf.api.services import Services
+
+    state = connection.connect(redis_url, connection.STATE)
+    state_async = connection.connect_async(redis_url, connection.STATE)
+    interactive = AsyncInteractive(
+        client=state_async,
+        reader=connection.connect_async(redis_url, connection.STATE, retries=0),
+        api_id=uuid.uuid4().hex,
+        max_queued=settings.max_queued_images,
+    )
+
+    @asynccontextmanager
+    async def asking() -> AsyncIterator[None]:
+        await interactive.start()
+        try:
+            yield
+        finally:
+            await interactive.close()
+
+    services = Services(
+        store=ObjectStore.open(settings.resolved_store_url),
+        jobs=RedisJobs(state, settings.job_ttl_s),
+        job_queue=DramatiqJobQueue(_broker(settings, redis_url)),
+        events=RedisEvents(state_async),
+        interactive=interactive,
+        directory=RedisDirectory(state),
+        resources=(asking(),),
+    )
+    return create_app(services, settings)
+
+
+def run_worker(settings: Settings) -> int:
+    """Own the device and work until told to stop; the exit status."""
+    _configure_log(settings)
+    _follow_parent(settings)
+    with _redis_url(settings) as url:
+        process = build_worker(settings, url)
+        process.handle_signals()
+        return process.run()
+
+
+def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
+    """A worker over Redis at `redis_url`, the store of the settings and the torch engine."""
+    from offshelf.engine.extractor import Extractor
+    from offshelf.engine.torch_engine import TorchEngine
+    from offshelf.worker.health import Health
+    from offshelf.worker.intake import Intake
+    from offshelf.worker.metrics import WorkerMetrics
+    from offshelf.worker.process import Identity, Timing, WorkerProcess
+
+    state = connection.connect(redis_url, connection.STATE)
+    jobs, metrics, health = RedisJobs(state, settings.job_ttl_s), WorkerMetrics(), Health()
+    engine = TorchEngine(settings)
+    extractor = Extractor(engine, settings, observer=metrics, on_broken=health.broken)
+    broker = _broker(settings, redis_url)
+    _declare_steps(settings, broker, jobs, extractor, metrics)
+    inbox = RedisInbox(connection.connect(redis_url, connection.STATE))
+
+    def residents() -> list[Resident]:
+        return list(extractor.residency.loaded().values())
+
+    return WorkerProcess(
+        identity=Identity(
+            id=uuid.uuid4().hex,
+            engine=engine.name,
+            device=engine.device,
+            default_backbone=settings.default_backbone,
+            started_s=time.time(),
+        ),
+        health=health,
+        extractor=extractor,
+        residents=residents,
+        intake=Intake(inbox, extractor, metrics, settings.max_inflight_images, health),
+        broker=broker,
+        jobs=jobs,
+        directory=RedisDirectory(state),
+        backbones=lambda: _catalogue(settings, residents()),
+        metrics=metrics,
+        preload=[FeatureParams(backbone=name) for name in settings.preload_names],
+        timing=Timing(settings.worker_beat_s, settings.drain_s),
+    )
+
+
+def _declare_steps(
+    settings: Settings,
+    broker: JobBroker,
+    jobs: RedisJobs,
+    extractor: Extractor,
+    metrics: WorkerMetrics,
+) -> None:
+    """Let the broker run the steps of jobs, each within its bound of tries."""
+    from offshelf.worker.steps import JobSteps
+    from offshelf.worker.training import Trainer
+
+    steps = JobSteps(
+        jobs=jobs,
+        store=ObjectStore.open(settings.resolved_store_url),
+        extractor=extractor,
+        queue=DramatiqJobQueue(broker),
+        trainer=Trainer(settings.train_timeout_s, settings.data_dir / "scratch"),
+        metrics=metrics,
+        shard_images=settings.shard_images,
+    )
+    broker.add_middleware(Attempts(jobs, steps, settings.max_attempts))
+    declare_actors(broker, steps)
+
+
+def worker_health(settings: Settings) -> None:
+    """Raise NoWorker unless a live worker of this host says that it is ready."""
+    with _redis_url(settings) as url:
+        directory = RedisDirectory(connection.connect(url, connection.STATE))
+        here = [body for body in directory.workers() if body.host == socket.gethostname()]
+    if not any(body.ready for body in here):
+        raise NoWorker("; ".join(body.detail for body in here) or "no live worker on this host")
+
+
+def weights_list(settings: Settings) -> dict[str, Location | None]:
+    """Where the weights of each backbone are on this machine; None where they are not."""
+    from offshelf.backbones.interface import BACKBONES
+    from offshelf.backbones.weights import locate
+
+    return {name: locate(BACKBONES.get(name), settings) for name in BACKBONES.names()}
+
+
+def _catalogue(settings: Settings, residents: list[Resident]) -> list[BackboneBody]:
+    """The backbones as the worker publishes them."""
+    from offshelf.backbones.interface import BACKBONES
+    from offshelf.backbones.weights import locate
+    from offshelf.worker.catalogue import describe
+
+    cards = [BACKBONES.get(name) for name in BACKBONES.names()]
+    return describe(
+        cards, lambda card: locate(card, settings), residents, settings.default_backbone
+    )
+
+
+def _broker(settings: Settings, redis_url: str) -> JobBroker:
+    return JobBroker(
+        connection.connect(redis_url, connection.BROKER),
+        heartbeat_timeout_s=settings.heartbeat_timeout_s,
+        maintenance_chance=settings.maintenance_chance,
+    )
+
+
+@contextmanager
+def _redis_url(settings: Settings) -> Iterator[str]:
+    """The Redis URL of the settings, or the embedded server for as long as it is needed."""
+    if settings.redis_url:
+        yield settings.redis_url
+        return
+    embedded = _embedded(settings)
+    try:
+        yield embedded.start()
+    finally:
+        embedded.stop()
+
+
+def _embedded(settings: Settings) -> EmbeddedValkey:
+    return EmbeddedValkey(settings.data_dir / "valkey")
+
+
+def _keeper(embedded: EmbeddedValkey | None) -> Callable[[], None]:
+    """What keeps the embedded server alive; one that does not come back now is tried again."""
+
+    def keep() -> None:
+        if embedded is None:
+            return
+        try:
+            if embedded.ensure():
+                log.warning("the embedded server had died; it runs again")
+        except DependencyError as error:
+            log.error("the embedded server: %s", error)  # noqa: TRY400 - expected, and tried again
+
+    return keep
+
+
+def _command(part: str) -> list[str]:
+    return [sys.executable, "-m", "offshelf.cli", part]
+
+
+def _check_port(settings: Settings) -> None:
+    """Fail early and clearly where the port is taken."""
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise DependencyError(
+                f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+                "choose another with --port or OFFSHELF_PORT"
+            ) from error
+
+
+def _follow_parent(settings: Settings) -> None:
+    if settings.parent_pid is not None:
+        end_with_parent(settings.parent_pid)
+
+
+def _configure_log(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
+    # Each of these says a line a request or a message at INFO.
+    for name in ("httpx", "dramatiq.broker"):
+        logging.getLogger(name).setLevel(logging.WARNING)

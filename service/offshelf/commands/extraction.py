@@ -1,0 +1,131 @@
+"""`offshelf features`: features of image files, into a file."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from offshelf.commands.options import (
+    Backbone,
+    Images,
+    Normalize,
+    Pool,
+    ShowProgress,
+    Url,
+    View,
+    Weights,
+    connect,
+    image_files,
+    progress_option,
+)
+from offshelf.commands.output import table
+
+if TYPE_CHECKING:
+    from offshelf_client import Features
+
+
+class OnError(StrEnum):
+    """What to do when some of the images fail."""
+
+    RAISE = "raise"
+    SKIP = "skip"
+
+
+def features(
+    images: Images,
+    tap: Annotated[
+        list[str] | None,
+        typer.Option(help="Tap, e.g. fc7, fc7:pre, conv5; repeat it for several in one pass."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help=".npz: an array a tap, and `meta`; .npy: the array of one tap."
+        ),
+    ] = None,
+    backbone: Backbone = None,
+    view: View = "center",
+    pool: Pool = None,
+    normalize: Normalize = "none",
+    weights: Weights = None,
+    on_error: Annotated[
+        OnError, typer.Option(help="What to do when some of the images fail.")
+    ] = OnError.RAISE,
+    progress: ShowProgress = None,
+    url: Url = None,
+) -> None:
+    """Extract features of images at one or more taps."""
+    taps = tap or ["penultimate"]
+    _check_output(output, taps)
+    files = image_files(images)
+    with connect(url) as client:
+        found = client.features(
+            files,
+            backbone=backbone,
+            taps=taps,
+            view=view,
+            pool=pool,
+            normalize=normalize,
+            weights=weights,
+            on_error=on_error.value,
+            progress=progress_option(progress),
+        )
+    if output is not None:
+        _save(found, files, output)
+    _report(found)
+
+
+def _check_output(output: Path | None, taps: list[str]) -> None:
+    if output is None:
+        return
+    if output.suffix not in (".npz", ".npy"):
+        raise typer.BadParameter(f"{output} must end in .npz or .npy", param_hint="--output")
+    if output.suffix == ".npy" and len(taps) > 1:
+        raise typer.BadParameter(".npy holds one tap; use .npz", param_hint="--output")
+    if not output.absolute().parent.is_dir():
+        raise typer.BadParameter(f"{output.parent} is no folder", param_hint="--output")
+
+
+def _save(found: Features, files: list[Path], output: Path) -> None:
+    """Write to a neighbour first: a file of the final name is whole."""
+    import numpy as np
+
+    part = output.with_name(output.name + ".part")
+    with part.open("wb") as file:
+        if output.suffix == ".npy":
+            np.save(file, next(iter(found.values())), allow_pickle=False)
+        else:
+            meta = np.frombuffer(json.dumps(_meta(found, files)).encode(), np.uint8)
+            np.savez(file, allow_pickle=False, **found, meta=meta)
+    part.replace(output)
+
+
+def _meta(found: Features, files: list[Path]) -> dict[str, object]:
+    return {
+        "backbone": found.backbone,
+        "weights": {"label": found.weights.label, "digest": found.weights.digest}
+        if found.weights
+        else None,
+        "fingerprints": found.fingerprints,
+        "specs": found.specs,
+        "files": [str(files[i]) for i in found.kept],
+        "failed": {str(files[i.index]): i.error.message for i in found.items if i.error},
+    }
+
+
+def _report(found: Features) -> None:
+    random = found.weights is not None and found.weights.random
+    label = found.weights.label if found.weights else "no weights"
+    typer.echo(f"{found.backbone}, {label}" + (": RANDOM WEIGHTS, nothing learned" * random))
+    rows = [
+        (tap, "x".join(map(str, array.shape)), found.fingerprints.get(tap, "-"))
+        for tap, array in found.items()
+    ]
+    typer.echo(table(("tap", "shape", "fingerprint"), rows))
+    for item in found.items:
+        if item.error is not None:
+            typer.echo(f"skipped {item.describe()}", err=True)

@@ -1,0 +1,62 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from offshelf_client import Client
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of the service; OFFSHELF_URL or http://127.0.0.1:8765 when left out.",
+        metavar="URL",
+    ),
+]
+Images = Annotated[
+    list[Path],
+    typer.Argument(help="Image files, or folders of them.", metavar="IMAGE", exists=True),
+]
+Backbone = Annotated[
+    str | None, typer.Option(help="Name of the backbone; the service's default when left out.")
+]
+View = Annotated[str, typer.Option(help="How an image becomes network input: center, warp.")]
+Pool = Annotated[
+    str | None, typer.Option(help="Pooling of maps: none, avg, max, grid:N; the tap's own if not.")
+]
+Normalize = Annotated[str, typer.Option(help="Normalisation of each vector: none, l2.")]
+Weights = Annotated[
+    str | None, typer.Option(help="random:SEED for seeded random weights; else the trained ones.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ShowProgress = Annotated[
+    bool | None,
+    typer.Option(
+        "--progress/--no-progress",
+        help="Show progress on standard error; by default if that is a terminal.",
+        show_default=False,
+    ),
+]
+
+
+def connect(url: str | None) -> Client:
+    """A client of the service; used as a context manager."""
+    from offshelf_client import Client
+
+    return Client(url)
+
+
+def progress_option(wanted: bool | None) -> bool | Literal["force"]:
+    """What the SDK calls the choice of `--progress`, `--no-progress` or neither."""
+    return "force" if wanted else wanted is None
+
+
+def image_files(paths: list[Path]) -> list[Path]:
+    """The files named, with those of folders in their place, sorted."""
+    from offshelf_client import images_in
+
+    return [file for path in paths for file in (images_in(path) if path.is_dir() else [path])]

@@ -1,0 +1,138 @@
+"""Makes a dataset of an uploaded image folder, `<class>/<image>`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from offshelf.datasets import records
+from offshelf.datasets.archive import read_archive
+from offshelf.errors import InvalidParameter
+from offshelf.schemas import Dataset, DatasetItem
+from offshelf.store import layout
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from offshelf.datasets.interface import Limits, Member
+    from offshelf.store.interface import Store
+
+IMAGE_SUFFIXES: Final = frozenset(
+    {".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
+LAYOUT: Final = "the layout is <class>/<image>, in one folder more at most"
+MAX_SKIPPED: Final = 1000
+
+# Writes to an object store wait on the network; this many are under way at once.
+WRITERS: Final = 8
+
+
+@dataclass(slots=True)
+class _Found:
+    """What an archive turned out to hold."""
+
+    images: list[tuple[str, str, int]] = field(default_factory=list)  # path, sha256, bytes
+    skipped: list[str] = field(default_factory=list)
+    skipped_more: int = 0
+
+    def skip(self, path: str, reason: str) -> None:
+        if len(self.skipped) < MAX_SKIPPED:
+            self.skipped.append(f"{path} ({reason})")
+        else:
+            self.skipped_more += 1
+
+    def all_skipped(self) -> list[str]:
+        more = [f"and {self.skipped_more} more"] if self.skipped_more else []
+        return self.skipped + more
+
+
+def import_archive(
+    store: Store, file: BinaryIO, *, owner: str, name: str, limits: Limits, now_s: float
+) -> tuple[Dataset, bool]:
+    """Store the images of an archive and the dataset they make; whether it is new.
+
+    `file` is a seekable zip or tar. Images are stored under their sha256 and the manifest comes
+    last, so a broken upload leaves no dataset. The id is derived from paths, labels and content:
+    the same upload gives the first dataset again, whatever it is called now. Images are not
+    decoded: one that cannot be read becomes an error of its own when features are extracted.
+    Raises InvalidParameter, TooLarge and the store's DependencyError.
+    """
+    found = _store_images(store, file, limits)
+    items = _items(found)
+    dataset = Dataset(
+        id=dataset_id(items),
+        owner=owner,
+        name=name,
+        created_s=now_s,
+        classes=sorted({item.label for item in items}),
+        items=items,
+        skipped=found.all_skipped(),
+    )
+    return records.add(store, dataset)
+
+
+def dataset_id(items: list[DatasetItem]) -> str:
+    """The name of a dataset by its content: a sha256 over sorted paths, labels and digests."""
+    digest = hashlib.sha256()
+    for item in sorted(items, key=lambda item: item.path):
+        digest.update(f"{item.path}\0{item.label}\0{item.sha256}\n".encode())
+    return f"ds-{digest.hexdigest()[:24]}"
+
+
+def _store_images(store: Store, file: BinaryIO, limits: Limits) -> _Found:
+    found = _Found()
+    writes: deque[Future[bool]] = deque()
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="dataset-write") as pool:
+        for member in read_archive(file, limits):
+            if reason := _why_skip(member, limits):
+                found.skip(member.path, reason)
+                continue
+            image = _read(member, limits)
+            sha256 = hashlib.sha256(image).hexdigest()
+            found.images.append((member.path, sha256, len(image)))
+            writes.append(pool.submit(store.put_new, layout.blob(sha256), image))
+            if len(writes) >= WRITERS:
+                writes.popleft().result()
+        for write in writes:
+            write.result()
+    return found
+
+
+def _why_skip(member: Member, limits: Limits) -> str | None:
+    segments = member.path.split("/")
+    if "__MACOSX" in segments or any(segment.startswith(".") for segment in segments):
+        return "hidden"
+    if PurePosixPath(member.path).suffix.lower() not in IMAGE_SUFFIXES:
+        return "no image by its name"
+    if member.size > limits.max_image_bytes:
+        return f"over {limits.max_image_bytes} bytes"
+    return None
+
+
+def _read(member: Member, limits: Limits) -> bytes:
+    with member.open() as stream:
+        data = stream.read(limits.max_image_bytes + 1)
+    if len(data) != member.size:
+        raise InvalidParameter(f"{member.path!r} in the archive is cut short")
+    return data
+
+
+def _items(found: _Found) -> list[DatasetItem]:
+    """The images by path, without the folder that all of them may share."""
+    if not found.images:
+        skipped = f"; skipped: {', '.join(found.skipped[:5])}" if found.skipped else ""
+        raise InvalidParameter(f"the archive has no images ({LAYOUT}){skipped}")
+    split = [path.split("/") for path, _, _ in found.images]
+    strip = len({parts[0] for parts in split}) == 1 and all(len(parts) > 2 for parts in split)
+    items = []
+    for (path, sha256, size), parts in zip(found.images, split, strict=True):
+        kept = parts[1:] if strip else parts
+        if len(kept) != 2:
+            where = "at the root, outside any class" if len(kept) == 1 else "too deep"
+            raise InvalidParameter(f"image {path!r} lies {where}; {LAYOUT}")
+        items.append(DatasetItem(path="/".join(kept), label=kept[0], sha256=sha256, bytes=size))
+    return sorted(items, key=lambda item: item.path)

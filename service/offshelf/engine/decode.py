@@ -1,0 +1,174 @@
+"""From the bytes of an image file to RGB pixels, upright, or an error that says what is wrong.
+
+What is done to each kind of image (`core.spec.DECODER` is the version of all this):
+EXIF orientation is applied. Transparency is laid over white. Grey is repeated in three channels;
+16-bit grey is scaled to 8 bits. CMYK (JPEG's are taken as inverted, as every reader does), YCbCr
+and Lab are converted without colour profiles, which are ignored everywhere. Of an animation the
+first frame counts. 32-bit samples are refused: nothing says what white is.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+# The plugins register the formats that Image.open may then choose from.
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageCms,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from offshelf.errors import InvalidImage, OffshelfError, TooLarge
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+FORMATS: Final = tuple(
+    plugin.format
+    for plugin in (
+        JpegImagePlugin.JpegImageFile,
+        PngImagePlugin.PngImageFile,
+        WebPImagePlugin.WebPImageFile,
+        GifImagePlugin.GifImageFile,
+        BmpImagePlugin.BmpImageFile,
+        TiffImagePlugin.TiffImageFile,
+    )
+)
+
+_ORIENTATION_TAG: Final = 0x0112
+_PHOTOMETRIC_TAG: Final = 262
+_WHITE_IS_ZERO: Final = 0
+# EXIF orientation -> what turns the image upright.
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_GREY_16: Final = ("I;16", "I;16L", "I;16B", "I;16N")
+_SEE_THROUGH: Final = ("LA", "La", "PA", "RGBA", "RGBa")
+_PLAIN: Final = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an image may be: bytes of the file, and pixels that it says it has."""
+
+    max_bytes: int
+    max_pixels: int
+
+
+def decode(data: bytes, limits: Limits) -> Image.Image:
+    """Decode an image file to mode RGB. Raises InvalidImage or TooLarge; safe in many threads."""
+    if not data:
+        raise InvalidImage("the image is empty (0 bytes)")
+    if len(data) > limits.max_bytes:
+        raise TooLarge(f"the image has {len(data)} bytes; the limit is {limits.max_bytes}")
+    _quieten()
+    with _opened(data) as image:
+        width, height = image.size
+        if width * height > limits.max_pixels:
+            raise TooLarge(
+                f"the image has {width} x {height} pixels; the limit is {limits.max_pixels}"
+            )
+        try:
+            image.load()
+            return _upright(_rgb(image), _orientation(image))
+        except OffshelfError:
+            raise
+        except MemoryError as error:
+            raise TooLarge(f"the {image.format} image does not fit in memory") from error
+        except Exception as error:  # Pillow raises nearly anything on damaged files
+            raise InvalidImage(
+                f"the {image.format} image is damaged or cut off: {error}"
+            ) from error
+
+
+def _quieten() -> None:
+    """Keep Pillow from guarding and warning on its own, process-wide: we say what is wrong."""
+    Image.MAX_IMAGE_PIXELS = None
+    wanted = ("ignore", None, UserWarning, r"PIL\.")
+    if not any(
+        (f[0], f[2], getattr(f[3], "pattern", None)) == ("ignore", UserWarning, wanted[3])
+        for f in warnings.filters
+    ):
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+def _opened(data: bytes) -> ImageFile:
+    """Read the header."""
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception as error:  # Pillow raises nearly anything on damaged files
+        raise InvalidImage(
+            f"not an image that can be read; offshelf reads {', '.join(FORMATS)}"
+        ) from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Bring any mode to RGB."""
+    mode = image.mode
+    if mode in _SEE_THROUGH or "transparency" in image.info:
+        return _over_white(image)
+    if mode in _PLAIN:
+        return image.convert("RGB")
+    if mode in _GREY_16:
+        return _grey_16(image)
+    if mode == "LAB":
+        return _lab(image)
+    raise InvalidImage(
+        f"the {image.format} image has samples of kind {mode!r}, which have no defined white; "
+        "save it with 8 or 16 bits a sample"
+    )
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    if image.mode in _GREY_16:  # a colour key on 16-bit grey: the key is lost, the grey is not
+        return _grey_16(image)
+    see_through = image.convert("RGBA")
+    white = Image.new("RGBA", see_through.size, "white")
+    return Image.alpha_composite(white, see_through).convert("RGB")
+
+
+def _grey_16(image: Image.Image) -> Image.Image:
+    """65,535 becomes 255, and what is between is rounded to the nearest."""
+    wide = np.asarray(image).astype(np.uint32)
+    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
+        wide = 65_535 - wide  # Pillow leaves these as they are
+    return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+def _lab(image: Image.Image) -> Image.Image:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.applyTransform(
+        image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB"), inPlace=False
+    )
+    if converted is None:
+        raise InvalidImage("the Lab image cannot be converted; save it as RGB")
+    return converted
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation that is still to be applied; damaged EXIF counts as none."""
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # noqa: BLE001  # no pixel depends on it, and Pillow raises nearly anything
+        return 1
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    turn = _UPRIGHT.get(orientation)
+    return image if turn is None else image.transpose(turn)

@@ -1,0 +1,228 @@
+"""From image bytes to named features: the worker's one way in, for requests and for jobs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from offshelf.core.batching import Lane, Policy
+from offshelf.core.spec import VIEWS, FeatureSpec, Pooling, check_choice
+from offshelf.engine.batcher import Batcher, Item, Rows
+from offshelf.engine.canary import canary_outputs, canary_pixels, check_canary
+from offshelf.engine.decode import Limits, decode
+from offshelf.engine.interface import Features, Output, Resident
+from offshelf.engine.observer import Observer, Unobserved
+from offshelf.engine.residency import Residency
+from offshelf.engine.views import view
+from offshelf.errors import DeadlineExceeded, InvalidParameter, OffshelfError, WorkerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from offshelf.backbones.interface import Card, Tap
+    from offshelf.core.spec import ViewName
+    from offshelf.engine.interface import Engine
+    from offshelf.schemas import FeatureParams
+    from offshelf.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a request comes to, its names checked: by requested tap, a spec and an output."""
+
+    resident: Resident
+    params: FeatureParams
+    specs: dict[str, FeatureSpec]
+    outputs: dict[str, Output]
+    view: ViewName
+
+
+class Extractor:
+    """Decodes in a pool, batches, runs, and hands out features by the requested taps' names.
+
+    `clock` measures durations, `now` is Unix time for deadlines. `on_broken` is called once if
+    the device breaks; all that waits has failed by then and all that comes fails.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        *,
+        observer: Observer | None = None,
+        on_broken: Callable[[BaseException], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._default = settings.default_backbone
+        self._limits = Limits(settings.max_image_bytes, settings.max_image_pixels)
+        self._observer = observer or Unobserved()
+        self._clock = clock
+        self._now = now
+        self.residency = Residency(engine, clock)
+        policy = Policy(
+            max_inputs=settings.max_batch,
+            linger_s=settings.linger_ms / 1000,
+            bulk_bound_s=settings.bulk_batch_ms / 1000,
+        )
+        self._batcher = Batcher(
+            policy, observer=self._observer, on_broken=on_broken, clock=clock, now=now
+        )
+        # A pool for each lane: a request does not queue behind a thousand images of a job.
+        self._pools = {
+            lane: ThreadPoolExecutor(settings.decode_threads, f"decode-{lane.name.lower()}")
+            for lane in Lane
+        }
+
+    def resolve(self, params: FeatureParams) -> Plan:
+        """Check the names and load the backbone; blocks while it loads.
+
+        Raises UnknownName, InvalidParameter or WeightsMissing.
+        """
+        check_choice("view", params.view, VIEWS)
+        resident = self.residency.get(params.backbone or self._default, params.weights)
+        outputs = {tap: _output(resident.card, tap, params) for tap in params.taps}
+        specs = {tap: _spec(resident, output, params) for tap, output in outputs.items()}
+        return Plan(resident, params, specs, outputs, params.view)
+
+    def submit(
+        self, image: bytes, plan: Plan, lane: Lane, deadline_s: float | None = None
+    ) -> Future[dict[str, Features]]:
+        """Start on an image; the future gives, by requested tap, the feature in the tap's shape.
+
+        `deadline_s` is Unix time. A future that is cancelled before its image runs is dropped.
+        It fails with an OffshelfError: InvalidImage, TooLarge, DeadlineExceeded, WorkerError.
+        Callbacks of the future may run on the device's thread: they hand over and return.
+        """
+        future: Future[dict[str, Features]] = Future()
+        self._batcher.expect(lane)
+        try:
+            task = self._pools[lane].submit(self._prepare, image, plan, lane, deadline_s, future)
+        except RuntimeError:
+            self._drop(future, lane)
+        else:
+            task.add_done_callback(lambda t: self._drop(future, lane) if t.cancelled() else None)
+        return future
+
+    def canary(self, resident: Resident, timeout_s: float) -> None:
+        """Run the known image twice with everybody else's; WorkerError unless all is well."""
+        outputs = canary_outputs(resident.card)
+        runs = [
+            self._batcher.submit(
+                Item(canary_pixels(resident.card), resident, outputs, Lane.INTERACTIVE)
+            )
+            for _ in range(2)
+        ]
+        try:
+            first, second = (run.result(timeout_s)[outputs[0]] for run in runs)
+        except TimeoutError as error:
+            raise WorkerError(f"no canary from the device within {timeout_s} s") from error
+        check_canary(resident.card, first, second)
+
+    @property
+    def waiting(self) -> int:
+        """How many decoded images wait for the device."""
+        return self._batcher.waiting
+
+    def close(self, timeout_s: float) -> None:
+        """Finish what was submitted, then stop; what is not done after `timeout_s` fails."""
+        give_up_s = self._clock() + timeout_s
+        for pool in self._pools.values():
+            pool.shutdown(wait=False)
+        if not self._batcher.await_expected(timeout_s):
+            log.error("not all images were decoded within %.0f s", timeout_s)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+        self._batcher.close(max(0.0, give_up_s - self._clock()))
+
+    def _drop(self, future: Future[Any], lane: Lane) -> None:
+        """End an image that will not be decoded any more."""
+        self._batcher.unexpect(lane)
+        _fail(future, WorkerError("the worker is stopping"))
+
+    def _prepare(
+        self,
+        image: bytes,
+        plan: Plan,
+        lane: Lane,
+        deadline_s: float | None,
+        future: Future[dict[str, Features]],
+    ) -> None:
+        """On a thread of the pool: decode, cut, and queue for the device."""
+        item: Item | None = None
+        try:
+            if self._wanted(future, deadline_s):
+                item = self._item(image, plan, lane, deadline_s, future)
+        except OffshelfError as error:
+            _fail(future, error)
+        except Exception as error:
+            log.exception("an image could not be prepared")
+            _fail(future, WorkerError(f"{type(error).__name__}: {error}"))
+        finally:
+            if item is not None:
+                self._batcher.submit(item)
+            self._batcher.unexpect(lane)
+
+    def _wanted(self, future: Future[Any], deadline_s: float | None) -> bool:
+        if deadline_s is not None and deadline_s <= self._now():
+            raise DeadlineExceeded("the deadline passed before the image was decoded")
+        if future.cancelled():
+            future.set_running_or_notify_cancel()
+            return False
+        return True
+
+    def _item(
+        self, image: bytes, plan: Plan, lane: Lane, deadline_s: float | None, future: Future[Any]
+    ) -> Item:
+        began_s = self._clock()
+        try:
+            pixels = view(decode(image, self._limits), plan.view, plan.resident.card.preprocessing)
+        finally:
+            self._observer.decoded(self._clock() - began_s)
+
+        def deliver(rows: Rows) -> dict[str, Features]:
+            return {tap: rows[output][0] for tap, output in plan.outputs.items()}
+
+        outputs = tuple(sorted(set(plan.outputs.values()), key=str))
+        return Item(pixels, plan.resident, outputs, lane, deadline_s, deliver, future)
+
+
+def _fail(future: Future[Any], error: OffshelfError) -> None:
+    """End a future that has not run, unless it was cancelled."""
+    if future.set_running_or_notify_cancel():
+        future.set_exception(error)
+
+
+def _output(card: Card, requested: str, params: FeatureParams) -> Output:
+    """What to hand out for a requested tap. Pooling is for maps: vectors stay as they are."""
+    canonical, tap, _, pool = card.resolve_tap(requested)
+    pooling = Pooling.parse(pool if params.pool is None else params.pool)
+    if not tap.is_map:
+        return Output(canonical, "none", params.normalize)
+    _check_cells(tap, pooling)
+    return Output(canonical, str(pooling), params.normalize)
+
+
+def _check_cells(tap: Tap, pooling: Pooling) -> None:
+    side = min(tap.shape[1:])
+    if pooling.cells > side:
+        raise InvalidParameter(
+            f"pool {pooling} has more cells than tap {tap.name!r} has places ({side} a side)"
+        )
+
+
+def _spec(resident: Resident, output: Output, params: FeatureParams) -> FeatureSpec:
+    return FeatureSpec(
+        backbone=resident.card.name,
+        weights_digest=resident.weights.digest,
+        tap=output.tap,
+        view=params.view,
+        preprocessing=resident.card.preprocessing,
+        pooling=output.pooling,
+        normalisation=output.normalisation,
+    )

@@ -1,0 +1,151 @@
+"""A network as a graph of named nodes without in-place writes, from which parts can be cut.
+
+An in-place ReLU overwrites what was there before it, so a hook on `fc7:pre` would see `fc7`.
+Here every in-place operation is made to write elsewhere once, when the network is traced.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import fx
+from torchvision.models.feature_extraction import NodePathTracer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import nn
+
+_OUT_OF_PLACE: Final[dict[Any, Callable[..., Any]]] = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+    operator.ifloordiv: operator.floordiv,
+    operator.imod: operator.mod,
+    operator.ipow: operator.pow,
+    operator.imatmul: operator.matmul,
+    operator.iand: operator.and_,
+    operator.ior: operator.or_,
+    operator.ixor: operator.xor,
+}
+
+
+class Traced:
+    """A network in eval mode as a graph; parts of it share its parameters.
+
+    Nodes have the names that `torchvision.models.feature_extraction` gives them.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        tracer = NodePathTracer()
+        graph = tracer.trace(network.eval())
+        self._root: nn.Module = tracer.root
+        self._graph = graph
+        make_out_of_place(network, graph)
+        self._nodes: dict[str, fx.Node] = {name: n for n, name in tracer.node_to_qualname.items()}
+
+    def node(self, name: str) -> fx.Node:
+        """The node of that name; KeyError where there is none."""
+        return self._nodes[name]
+
+    def before(self, name: str) -> fx.Node:
+        """What goes into the node of that name: for an activation, the pre-activation."""
+        return self.node(name).all_input_nodes[0]
+
+    def program(self, nodes: Sequence[fx.Node]) -> fx.GraphModule:
+        """A module that computes these nodes, as a tuple, and nothing beyond them."""
+        part = fx.Graph()
+        copies: dict[fx.Node, fx.Node] = {}
+        part.graph_copy(self._graph, copies)
+        part.output(tuple(copies[node] for node in nodes))
+        module = fx.GraphModule(self._root, part)
+        # Everything after the deepest of the nodes has no user now.
+        module.graph.eliminate_dead_code()
+        module.recompile()
+        return module
+
+
+def make_out_of_place(network: nn.Module, graph: fx.Graph) -> None:
+    """Turn every in-place operation of a traced network into one that writes elsewhere.
+
+    Whatever read the overwritten tensor afterwards reads the result instead, as it did before.
+    Raises ValueError for an in-place operation without a twin.
+    """
+    # One module may be called from several nodes: all are asked before any flag is cleared.
+    writers = {name: m for name, m in network.named_modules() if getattr(m, "inplace", False)}
+    order = {node: place for place, node in enumerate(graph.nodes)}
+    for node in list(graph.nodes):
+        if _rewritten(writers, node):
+            overwritten = node.all_input_nodes[0]
+            for user in list(overwritten.users):
+                if order[user] > order[node]:
+                    user.replace_input_with(overwritten, node)
+    for module in writers.values():
+        module.inplace = False
+
+
+def _rewritten(writers: Mapping[str, nn.Module], node: fx.Node) -> bool:
+    """Make one node out of place; whether it was in place. Modules are left to the caller."""
+    if node.op == "call_module":
+        return str(node.target) in writers
+    if node.op == "call_function":
+        return _function_rewritten(node)
+    if node.op == "call_method":
+        return _method_rewritten(node)
+    return False
+
+
+def _method_rewritten(node: fx.Node) -> bool:
+    name = str(node.target)
+    if not name.endswith("_") or name.endswith("__"):
+        return False
+    if not hasattr(torch.Tensor, name[:-1]):
+        raise ValueError(f"{node.name} writes in place by {name}, which has no other form")
+    node.target = name[:-1]
+    return True
+
+
+def _function_rewritten(node: fx.Node) -> bool:
+    function: Any = node.target
+    if function is operator.setitem:
+        raise ValueError(f"{node.name} assigns to a part of a tensor, which has no other form")
+    if function in _OUT_OF_PLACE:
+        node.target = _OUT_OF_PLACE[function]
+        return True
+    twin = _twin(function)
+    if twin is not None:
+        node.target = twin
+        return True
+    return _flag_cleared(node, function)
+
+
+def _twin(function: Any) -> Callable[..., Any] | None:
+    """Of a torch function that by its name writes in place (torch.relu_), the other form."""
+    name: str = getattr(function, "__name__", "")
+    for home in (torch.nn.functional, torch):
+        if name.endswith("_") and getattr(home, name, None) is function:
+            twin: Callable[..., Any] | None = getattr(home, name[:-1], None)
+            if twin is None:
+                raise ValueError(f"{name} writes in place and has no other form")
+            return twin
+    return None
+
+
+def _flag_cleared(node: fx.Node, function: Any) -> bool:
+    """Set `inplace=False` where a call says otherwise, by keyword or by position."""
+    if node.kwargs.get("inplace"):
+        node.kwargs = {**node.kwargs, "inplace": False}
+        return True
+    try:
+        names = list(inspect.signature(function).parameters)
+    except ValueError:  # a builtin without a signature has no such flag
+        return False
+    place = names.index("inplace") if "inplace" in names else len(node.args)
+    if place >= len(node.args) or not node.args[place]:
+        return False
+    node.args = (*node.args[:place], False, *node.args[place + 1 :])
+    return True

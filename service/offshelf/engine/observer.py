@@ -1,0 +1,37 @@
+"""What the engine tells of its work, so that metrics need not live in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from offshelf.core.batching import Lane
+
+
+class Observer(Protocol):
+    """Called from the engine's threads, often: every method returns at once and never raises."""
+
+    def decoded(self, seconds: float) -> None:
+        """An image was decoded and cut, or found bad, in that time."""
+        ...
+
+    def waited(self, lane: Lane, seconds: float) -> None:
+        """An item left the queue for the device after that time."""
+        ...
+
+    def ran(self, backbone: str, inputs: int, seconds: float) -> None:
+        """A batch of so many inputs went through a backbone in that time."""
+        ...
+
+
+class Unobserved:
+    """An Observer for where nobody looks."""
+
+    def decoded(self, seconds: float) -> None:
+        """Nothing."""
+
+    def waited(self, lane: Lane, seconds: float) -> None:
+        """Nothing."""
+
+    def ran(self, backbone: str, inputs: int, seconds: float) -> None:
+        """Nothing."""

@@ -1,0 +1,177 @@
+"""The reference engine: runs backbones with torch, on the CPU or on one CUDA device."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from torch.nn import functional as F  # noqa: N812  # its usual name
+
+from offshelf.backbones.interface import BACKBONES
+from offshelf.backbones.weights import load
+from offshelf.core.spec import Pooling
+from offshelf.engine.graph import Traced
+from offshelf.engine.interface import DeviceLost, Features, Output, Pixels, WeightsInfo
+from offshelf.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, fx, nn
+
+    from offshelf.backbones.interface import Card
+    from offshelf.settings import Settings
+
+# Different sets of taps for which a pruned graph is kept.
+MAX_PROGRAMS: Final = 32
+
+
+class TorchEngine:
+    """Loads backbones onto one device; `settings.device` is `auto`, `cpu`, `cuda`, `cuda:1`..."""
+
+    name: Final = "torch"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._device = _pick_device(settings.device)
+        if self._device.type == "cuda":
+            # TF32 has ten bits of mantissa: features would miss the tolerance of 1e-5.
+            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = False
+
+    @property
+    def device(self) -> str:
+        """`cpu`, `cuda:0`, ..."""
+        return str(self._device)
+
+    def load(self, backbone: str, weights: str | None) -> TorchResident:
+        """Load a backbone; `weights` is None (the published or brought ones) or `random:<seed>`.
+
+        Raises UnknownName, InvalidParameter or WeightsMissing.
+        """
+        card = BACKBONES.get(backbone)
+        loaded = load(card, weights, self._settings)
+        info = WeightsInfo(loaded.source, loaded.label, loaded.digest, loaded.licence)
+        return TorchResident(card, info, loaded.network, self._device)
+
+
+class TorchResident:
+    """A backbone on the device; only one thread at a time should call `forward`."""
+
+    def __init__(
+        self, card: Card, weights: WeightsInfo, network: nn.Module, device: torch.device
+    ) -> None:
+        self.card = card
+        self.weights = weights
+        self._device = device
+        # Measured a quarter faster than NCHW on CPUs at batches, and pixels arrive so anyway.
+        for parameter in network.to(device).parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self._traced = Traced(network)
+        for tap in card.taps:
+            self._node(tap.name)
+        self._mean = self._per_channel(card.preprocessing.mean)
+        self._std = self._per_channel(card.preprocessing.std)
+        self._programs: OrderedDict[tuple[fx.Node, ...], fx.GraphModule] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def forward(self, batch: Pixels, outputs: Sequence[Output]) -> dict[Output, Features]:
+        """Run a batch of inputs once and hand out every output.
+
+        `batch` is (N, crop, crop, 3), RGB. Each output is (N, ...): the tap's shape, pooled and
+        normalised as asked, in float32 on the host.
+        """
+        nodes = tuple(dict.fromkeys(self._node(output.tap) for output in outputs))
+        try:
+            with torch.inference_mode():
+                taken = dict(zip(nodes, self._program(nodes)(self._inputs(batch)), strict=True))
+                return {output: _host(output, taken[self._node(output.tap)]) for output in outputs}
+        except RuntimeError as error:
+            self._check_device(error)
+            raise
+
+    def _check_device(self, cause: RuntimeError) -> None:
+        """Raise DeviceLost if the device no longer answers: CUDA errors stick to a process."""
+        if self._device.type != "cuda":
+            return
+        try:
+            torch.cuda.synchronize(self._device)
+        except RuntimeError as error:
+            raise DeviceLost(f"{self._device}: {error}") from cause
+
+    def _node(self, tap: str) -> fx.Node:
+        """The graph node of a canonical tap name."""
+        _, known, pre, _ = self.card.resolve_tap(tap)
+        return self._traced.before(known.node) if pre else self._traced.node(known.node)
+
+    def _program(self, nodes: tuple[fx.Node, ...]) -> fx.GraphModule:
+        """The network up to these nodes and no further."""
+        with self._lock:
+            program = self._programs.pop(nodes, None) or self._traced.program(nodes)
+            self._programs[nodes] = program
+            if len(self._programs) > MAX_PROGRAMS:
+                self._programs.popitem(last=False)
+            return program
+
+    def _inputs(self, batch: Pixels) -> Tensor:
+        """Exactly torchvision's ToTensor and Normalize, in channels-last layout."""
+        side = self.card.preprocessing.crop
+        if batch.dtype != np.uint8 or batch.shape[1:] != (side, side, 3):
+            raise InvalidParameter(
+                f"a batch for {self.card.name} is uint8 of (N, {side}, {side}, 3), "
+                f"not {batch.dtype} of {batch.shape}"
+            )
+        pixels = torch.from_numpy(np.ascontiguousarray(batch)).to(self._device)
+        return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
+
+    def _per_channel(self, values: tuple[float, float, float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=self._device).view(3, 1, 1)
+
+
+def _pick_device(wanted: str) -> torch.device:
+    """The device of that name; `auto` is CUDA where there is any."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise InvalidParameter(f"device {wanted!r} is not one of auto, cpu, cuda:N") from error
+    if device.type == "cpu":
+        return torch.device("cpu")
+    index = device.index or 0
+    if device.type != "cuda" or index >= torch.cuda.device_count():
+        raise InvalidParameter(
+            f"device {wanted!r} is not here: there is cpu and {torch.cuda.device_count()} of cuda"
+        )
+    return torch.device("cuda", index)
+
+
+def _host(output: Output, tensor: Tensor) -> Features:
+    """Pool and normalise on the device, then bring to the host."""
+    if tensor.ndim == 4:
+        tensor = _pooled(_pooling(output.pooling), tensor)
+    if output.normalisation == "l2":
+        norms = torch.linalg.vector_norm(tensor.flatten(1), dim=1)
+        # A row of zeros has no direction: it stays zero.
+        norms = torch.where(norms > 0, norms, torch.ones_like(norms))
+        tensor = tensor / norms.view(-1, *[1] * (tensor.ndim - 1))
+    features: Features = tensor.to("cpu", torch.float32).contiguous().numpy()
+    return features
+
+
+_pooling = functools.lru_cache(maxsize=256)(Pooling.parse)
+
+
+def _pooled(pooling: Pooling, maps: Tensor) -> Tensor:
+    """Pool (N, C, H, W) as `core.spec.Pooling` describes."""
+    if pooling.kind == "none":
+        return maps
+    if pooling.cells == 1:
+        return maps.mean((2, 3)) if pooling.kind == "avg" else maps.amax((2, 3))
+    pool = F.adaptive_avg_pool2d if pooling.kind == "avg" else F.adaptive_max_pool2d
+    return pool(maps, pooling.cells).flatten(1)

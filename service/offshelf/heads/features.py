@@ -1,0 +1,121 @@
+"""Feature shards: what a bulk extraction writes, and the matrix that training reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors.numpy
+
+from offshelf.errors import DependencyError
+from offshelf.schemas import ErrorBody
+from offshelf.store import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from offshelf.store.interface import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A run of a dataset's items under one FeatureSpec.
+
+    `rows` is (n, ...) float32 for the items that went well, `kept` (n,) their numbers in the
+    dataset, `errors` what happened to the others, by number.
+    """
+
+    rows: NDArray[np.float32]
+    kept: NDArray[np.int64]
+    errors: Mapping[int, ErrorBody] = field(default_factory=dict)
+
+    def pack(self) -> bytes:
+        """As safetensors: `rows`, `kept`, and the errors as JSON in the metadata."""
+        errors = {str(index): error.model_dump() for index, error in self.errors.items()}
+        rows = np.ascontiguousarray(self.rows, np.float32)
+        tensors: dict[str, NDArray[Any]] = {"rows": rows, "kept": self.kept}
+        metadata = {"errors": json.dumps(errors, sort_keys=True)}
+        return bytes(safetensors.numpy.save(tensors, metadata=metadata))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Shard:
+        """Inverse of `pack`."""
+        tensors = safetensors.numpy.load(data)
+        errors = json.loads(_metadata(data)["errors"])
+        known = {int(index): ErrorBody(**error) for index, error in errors.items()}
+        return cls(tensors["rows"], tensors["kept"], known)
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Features of a whole dataset: rows (N, D), the item number of each, errors by number."""
+
+    rows: NDArray[np.float32]
+    kept: NDArray[np.int64]
+    errors: Mapping[int, ErrorBody]
+
+
+def read_shards(store: Store, dataset_id: str, fingerprint: str, shards: int) -> Iterator[Shard]:
+    """The shards in order; UnknownName when one is missing."""
+    for index in range(shards):
+        yield Shard.unpack(store.get(layout.shard(dataset_id, fingerprint, index)))
+
+
+def read_matrix(
+    store: Store,
+    dataset_id: str,
+    fingerprint: str,
+    shards: int,
+    total: int,
+    file: Path | None = None,
+) -> Matrix:
+    """All features of a dataset of `total` items, each flattened in C order.
+
+    With `file` the rows are in a new .npy file there, mapped into memory: it has `total` rows, of
+    which those beyond the N good ones are zero.
+    """
+    rows: NDArray[np.float32] | None = None
+    kept: list[NDArray[np.int64]] = []
+    errors: dict[int, ErrorBody] = {}
+    filled = 0
+    for shard in read_shards(store, dataset_id, fingerprint, shards):
+        errors.update(shard.errors)
+        count = len(shard.kept)
+        if not count:
+            continue
+        flat = shard.rows.reshape(count, -1)
+        if rows is None:
+            rows = _allocate((total, flat.shape[1]), file)
+        if filled + count > total or flat.shape[1] != rows.shape[1]:
+            raise DependencyError(f"the feature shards of {dataset_id} do not fit together")
+        rows[filled : filled + count] = flat
+        kept.append(shard.kept)
+        filled += count
+    if rows is None:
+        rows = _allocate((0, 0), None)
+    numbers = np.concatenate(kept) if kept else np.zeros(0, np.int64)
+    return Matrix(rows[:filled], numbers, errors)
+
+
+def _allocate(shape: tuple[int, int], file: Path | None) -> NDArray[np.float32]:
+    if file is None:
+        return np.empty(shape, np.float32)
+    mapped: NDArray[np.float32] = np.lib.format.open_memmap(
+        file, mode="w+", dtype=np.float32, shape=shape
+    )
+    return mapped
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file, which `safetensors.numpy` reads from files only.
+
+    The format: 8 bytes with the header's length, little-endian, then the header as JSON.
+    """
+    length = int.from_bytes(data[:8], "little")
+    header: dict[str, dict[str, str]] = json.loads(data[8 : 8 + length])
+    return header["__metadata__"]

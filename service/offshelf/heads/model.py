@@ -1,0 +1,117 @@
+"""A trained head in use: numpy only, so that the API can predict without torch or scikit-learn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from offshelf.core.spec import FeatureSpec
+from offshelf.errors import FingerprintMismatch, InvalidParameter, UnknownName
+from offshelf.schemas import Head
+from offshelf.store import layout
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from offshelf.store.interface import Store
+
+
+@dataclass(frozen=True, slots=True)
+class LinearHead:
+    """A linear model and its card. `coef` is (K, D) float32 in the order of `card.classes`."""
+
+    card: Head
+    coef: NDArray[np.float32]
+    intercept: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        shape = (len(self.card.classes),)
+        if self.coef.ndim != 2 or self.coef.shape[:1] != shape or self.intercept.shape != shape:
+            raise InvalidParameter(
+                f"head {self.card.id}: weights {self.coef.shape} and {self.intercept.shape} do not "
+                f"fit {len(self.card.classes)} classes"
+            )
+
+    def decision(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores (N, K) of features X (N, ...), flattened in C order to the head's D.
+
+        For an SVM they are signed margins, for logistic regression logits.
+        """
+        return decide(self.coef, self.intercept, X)
+
+    def probabilities(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Class probabilities (N, K) of a logistic regression; an SVM has none."""
+        if self.card.kind != "logreg":
+            raise InvalidParameter(f"head {self.card.id} is an {self.card.kind}: no probabilities")
+        scores = self.decision(X).astype(np.float64)
+        if scores.shape[1] == 2:  # the rows are each other's negative: a pair of sigmoids
+            scores = scores / 2
+        scores -= scores.max(axis=1, keepdims=True)
+        exp = np.exp(scores)
+        result: NDArray[np.float32] = (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32)
+        return result
+
+    def scores(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What predictions show: probabilities where the head has them, else margins."""
+        return self.probabilities(X) if self.card.kind == "logreg" else self.decision(X)
+
+    def check(self, spec: FeatureSpec) -> None:
+        """FingerprintMismatch, naming the fields that differ, unless it was trained on `spec`."""
+        if spec.fingerprint == self.card.fingerprint:
+            return
+        differing = FeatureSpec.from_dict(self.card.spec).differences(spec)
+        raise FingerprintMismatch(
+            f"head {self.card.id} was trained on other features: {'; '.join(differing)}"
+        )
+
+
+def decide(
+    coef: NDArray[np.float32], intercept: NDArray[np.float32], X: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """`X @ coef.T + intercept`, summed in float64; X is (N, ...), the answer (N, K)."""
+    rows = X.reshape(len(X), -1) if X.size else np.zeros((len(X), coef.shape[1]), np.float32)
+    if rows.shape[1] != coef.shape[1]:
+        raise InvalidParameter(f"features of {rows.shape[1]} values; {coef.shape[1]} are needed")
+    scores = rows.astype(np.float64) @ coef.T.astype(np.float64) + intercept
+    result: NDArray[np.float32] = scores.astype(np.float32)
+    return result
+
+
+def pack_weights(coef: NDArray[np.float32], intercept: NDArray[np.float32]) -> bytes:
+    """A head's weights as safetensors: `coef` and `intercept`."""
+    tensors = {"coef": np.ascontiguousarray(coef), "intercept": np.ascontiguousarray(intercept)}
+    return bytes(safetensors.numpy.save(tensors))
+
+
+def unpack_weights(data: bytes) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Inverse of `pack_weights`; InvalidParameter for other bytes."""
+    try:
+        tensors = safetensors.numpy.load(data)
+        return tensors["coef"], tensors["intercept"]
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise InvalidParameter(f"not the weights of a head: {error}") from error
+
+
+def save(store: Store, head: LinearHead) -> None:
+    """Write a head; where one of its id is there already, that one stays."""
+    owner, head_id = head.card.owner, head.card.id
+    store.put_new(layout.head_weights(owner, head_id), pack_weights(head.coef, head.intercept))
+    store.put_new(layout.head_card(owner, head_id), head.card.model_dump_json().encode())
+
+
+def load_card(store: Store, owner: str, head_id: str) -> Head:
+    """A head without its weights; UnknownName when there is none."""
+    try:
+        return Head.model_validate_json(store.get(layout.head_card(owner, head_id)))
+    except UnknownName:
+        raise UnknownName(f"no head {head_id!r}") from None
+
+
+def load(store: Store, owner: str, head_id: str) -> LinearHead:
+    """A head; UnknownName when there is none."""
+    card = load_card(store, owner, head_id)
+    return LinearHead(card, *unpack_weights(store.get(layout.head_weights(owner, head_id))))

@@ -1,0 +1,72 @@
+"""Which images train a head and which test it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from offshelf.errors import InvalidParameter
+from offshelf.schemas import ExplicitSplit, RandomSplit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from offshelf.schemas import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Item numbers of a dataset, in its order."""
+
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+def split_items(dataset: Dataset, split: ExplicitSplit | RandomSplit | None) -> Split:
+    """Cut a dataset; no split trains on everything. InvalidParameter says what does not fit."""
+    if split is None:
+        return Split(tuple(range(len(dataset.items))), ())
+    if isinstance(split, ExplicitSplit):
+        return _explicit(dataset, split)
+    return _random(dataset, split)
+
+
+def _explicit(dataset: Dataset, split: ExplicitSplit) -> Split:
+    index = {item.path: number for number, item in enumerate(dataset.items)}
+    unknown = [path for path in (*split.train, *split.test) if path not in index]
+    if unknown:
+        raise InvalidParameter(f"the split names images that are not there: {_some(unknown)}")
+    both = sorted(set(split.train) & set(split.test))
+    if both:
+        raise InvalidParameter(f"the split has these in train and in test: {_some(both)}")
+    train, test = ({index[path] for path in paths} for paths in (split.train, split.test))
+    return Split(tuple(sorted(train)), tuple(sorted(test)))
+
+
+def _random(dataset: Dataset, split: RandomSplit) -> Split:
+    """As `schemas.RandomSplit` documents it: one generator, the classes in sorted order."""
+    by_class: dict[str, list[int]] = {name: [] for name in sorted(dataset.classes)}
+    for number in sorted(range(len(dataset.items)), key=lambda i: dataset.items[i].path):
+        by_class[dataset.items[number].label].append(number)
+    short = [name for name, items in by_class.items() if len(items) < split.train_per_class]
+    if short:
+        raise InvalidParameter(
+            f"classes with fewer than {split.train_per_class} images: {_some(short)}"
+        )
+    # The legacy generator on purpose: its stream is frozen, and published splits are drawn by it.
+    generator = np.random.RandomState(split.seed)
+    train: list[int] = []
+    test: list[int] = []
+    for items in by_class.values():
+        drawn = [items[i] for i in generator.permutation(len(items))]
+        rest = drawn[split.train_per_class :]
+        train += drawn[: split.train_per_class]
+        test += rest[: split.test_per_class]
+    return Split(tuple(sorted(train)), tuple(sorted(test)))
+
+
+def _some(names: Sequence[str], most: int = 10) -> str:
+    listed = ", ".join(names[:most])
+    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"

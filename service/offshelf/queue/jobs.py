@@ -1,0 +1,284 @@
+"""Job records in Redis: state, counts and events, each change one atomic step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from offshelf.core.jobs import ENTERED_FROM, TERMINAL, Job, JobState, check_transition
+from offshelf.errors import ErrorInfo, JobConflict, UnknownName
+from offshelf.queue import scripts
+from offshelf.queue.connection import PREFIX, text, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import redis
+    from redis.commands.core import Script
+
+
+def record_key(job_id: str) -> str:
+    """Hash: the record. Its fields are those of `core.jobs.Job`, and `shards`, how many."""
+    return f"{PREFIX}job:{job_id}"
+
+
+def shards_key(job_id: str) -> str:
+    """Set: the numbers of the shards that are done."""
+    return f"{record_key(job_id)}:shards"
+
+
+def tries_key(job_id: str) -> str:
+    """Hash: step -> how often it was started since it last ended cleanly."""
+    return f"{record_key(job_id)}:tries"
+
+
+def events_key(job_id: str) -> str:
+    """Stream: one entry a change; see `events.py` for its fields."""
+    return f"{record_key(job_id)}:events"
+
+
+def owner_key(owner: str) -> str:
+    """Sorted set: the ids of an owner's jobs, all with score 0. Ids sort by time of creation."""
+    return f"{PREFIX}jobs:{owner}"
+
+
+def idempotency_key(owner: str, key: str) -> str:
+    """String: what a client's Idempotency-Key stands for, `<digest of the params> <job id>`."""
+    return f"{PREFIX}idempotency:{owner}:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+class RedisJobs:
+    """`interface.Jobs` in Redis; see `scripts.py` for what happens inside one step.
+
+    `ttl_s` is how long a finished job, and an idempotency key, are kept. `clock` gives Unix time,
+    `token` the random part of an id.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        ttl_s: int,
+        clock: Callable[[], float] = time.time,
+        token: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self._client = client
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._token = token
+        self._create = client.register_script(scripts.CREATE)
+        self._change = client.register_script(scripts.CHANGE)
+        self._plan = client.register_script(scripts.PLAN)
+        self._shard_done = client.register_script(scripts.SHARD_DONE)
+        self._tried = client.register_script(scripts.TRIED)
+
+    def create(
+        self, kind: str, owner: str, params: Mapping[str, Any], idempotency_key: str | None = None
+    ) -> tuple[Job, bool]:
+        """A new queued job, or the first one of that key; whether it is new."""
+        now_s = self._clock()
+        # Sorts by time: the index needs no scores and a cursor outlives the job it names.
+        job = Job(
+            id=f"{int(now_s * 1e6):014x}{self._token()}",
+            kind=kind,
+            owner=owner,
+            state=JobState.QUEUED,
+            params=dict(params),
+            created_s=now_s,
+            stage="queued",
+        )
+        first = self._first(job, idempotency_key)
+        return (job, True) if first == job.id else (self.get(first, owner), False)
+
+    def _first(self, job: Job, key: str | None) -> str:
+        """Write the record unless its idempotency key is taken; the id that the key stands for."""
+        digest = hashlib.sha256(_json([job.kind, job.params]).encode()).hexdigest()
+        found = self._run(
+            self._create,
+            [
+                record_key(job.id),
+                events_key(job.id),
+                owner_key(job.owner),
+                _idempotency(job.owner, key),
+            ],
+            [job.id, digest, self._ttl_s, *_pairs(_encode(job))],
+        )
+        known_digest, _, job_id = found.decode().partition(" ")
+        if known_digest != digest:
+            raise JobConflict(f"Idempotency-Key {key!r} was used for job {job_id}, which differs")
+        return str(job_id)
+
+    def get(self, job_id: str, owner: str | None = None) -> Job:
+        """The record; UnknownName when there is none (or it belongs to another owner)."""
+        with translated():
+            fields = self._client.hgetall(record_key(job_id))
+        job = _decode(fields) if fields else None
+        if job is None or owner not in (None, job.owner):
+            raise UnknownName(f"no job {job_id!r}")
+        return job
+
+    def list(self, owner: str, after: str | None, limit: int) -> tuple[Sequence[Job], bool]:
+        """Newest first, from the job after `after`; whether there are more."""
+        found: list[Job] = []
+        cursor = after
+        while len(found) <= limit:
+            ids = self._ids(owner, cursor, limit + 1)
+            found += self._records(owner, ids)
+            if len(ids) <= limit:
+                break
+            cursor = ids[-1]
+        return found[:limit], len(found) > limit
+
+    def _ids(self, owner: str, after: str | None, count: int) -> Sequence[str]:
+        start = "+" if after is None else f"({after}"
+        with translated():
+            ids = self._client.zrevrangebylex(owner_key(owner), start, "-", start=0, num=count)
+        return [text(job_id) for job_id in ids]
+
+    def _records(self, owner: str, ids: Sequence[str]) -> Sequence[Job]:
+        """The records that are still there; ids of those that are not leave the index."""
+        with translated(), self._client.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hgetall(record_key(job_id))
+            records = pipe.execute()
+            gone = [job_id for job_id, fields in zip(ids, records, strict=True) if not fields]
+            if gone:
+                self._client.zrem(owner_key(owner), *gone)
+        return [_decode(fields) for fields in records if fields]
+
+    def advance(
+        self,
+        job_id: str,
+        to: JobState,
+        *,
+        stage: str | None = None,
+        error: ErrorInfo | None = None,
+        result: Mapping[str, Any] | None = None,
+    ) -> Job:
+        """Move to a state, atomically, and tell it as an event; JobConflict when not allowed.
+
+        `result` is added to what the record has.
+        """
+        fields: dict[str, str] = {}
+        if stage is not None:
+            fields["stage"] = stage
+        if error is not None:
+            fields["error"] = _json(error.to_dict())
+        if result is not None:
+            fields["result"] = _json({**self.get(job_id).result, **result})
+        if to in TERMINAL:
+            fields["stage"] = to.value
+        state = self._enter(job_id, to, ENTERED_FROM[to], fields)
+        if state is not None:
+            check_transition(job_id, state, to)
+        return self.get(job_id)
+
+    def cancel(self, job_id: str, owner: str) -> Job:
+        """Ask for the end: a queued job is cancelled at once, a running one starts cancelling."""
+        self.get(job_id, owner)
+        waiting = frozenset({JobState.QUEUED})
+        if self._enter(job_id, JobState.CANCELLED, waiting, {"stage": "cancelled"}) is None:
+            return self.get(job_id)
+        return self.advance(job_id, JobState.CANCELLING)
+
+    def _enter(
+        self, job_id: str, to: JobState, allowed: frozenset[JobState], fields: Mapping[str, str]
+    ) -> JobState | None:
+        """Change the state if it is one of `allowed`; None, or the state that forbade it."""
+        now = _json(self._clock())
+        times = {"started_s": now} if to is JobState.RUNNING else {}
+        if to in TERMINAL:
+            times = {"finished_s": now}
+        state = self._run(
+            self._change,
+            [record_key(job_id), events_key(job_id), shards_key(job_id), tries_key(job_id)],
+            [
+                to.value,
+                " ".join(sorted(allowed)),
+                self._ttl_s if to in TERMINAL else 0,
+                len(times),
+                *_pairs({**times, **fields}),
+            ],
+        )
+        if state == b"gone":
+            raise UnknownName(f"no job {job_id!r}")
+        return None if state == b"ok" else JobState(state.decode())
+
+    def plan(self, job_id: str, stage: str, total: int, shards: int) -> None:
+        """Say how many items and shards the job has; a repeat changes nothing."""
+        self._run(self._plan, [record_key(job_id), events_key(job_id)], [stage, total, shards])
+
+    def shard_done(self, job_id: str, shard: int, done: int, failed: int) -> bool:
+        """Count a finished shard once, however often it is told; whether all are finished now."""
+        keys = [record_key(job_id), events_key(job_id), shards_key(job_id)]
+        return bool(self._run(self._shard_done, keys, [shard, done, failed]))
+
+    def update(self, job_id: str, *, stage: str, detail: Mapping[str, Any]) -> None:
+        """Tell progress inside a stage as an event."""
+        entry = {"type": "detail", "stage": stage, "detail": _json(dict(detail))}
+        with translated():
+            if self._client.exists(record_key(job_id)):
+                self._client.xadd(
+                    events_key(job_id),
+                    entry,  # type: ignore[arg-type]  # the client's dict is invariant
+                    maxlen=scripts.MAX_EVENTS,
+                )
+
+    def tried(self, job_id: str, step: str) -> int:
+        """Count a try of a step of the job; how many there were since it last ended cleanly."""
+        return int(self._run(self._tried, [record_key(job_id), tries_key(job_id)], [step]))
+
+    def settled(self, job_id: str, step: str) -> None:
+        """Forget the tries of a step: it ended cleanly, or its worker left and handed it back."""
+        with translated():
+            self._client.hdel(tries_key(job_id), step)
+
+    @staticmethod
+    def _run(script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        with translated():
+            return script(keys=keys, args=args)
+
+
+def _idempotency(owner: str, key: str | None) -> str:
+    """The key of the script; a job without one gets a name that is never written."""
+    return idempotency_key(owner, key) if key is not None else ""
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)
+
+
+def _pairs(fields: Mapping[str, str]) -> list[str]:
+    return [part for pair in fields.items() for part in pair]
+
+
+_TEXT: Final = ("id", "kind", "owner", "state", "stage")
+_COUNTS: Final = ("total", "done", "failed", "attempts")
+
+
+def _encode(job: Job) -> dict[str, str]:
+    """The fields of a new record; those that are None are left out."""
+    fields = {name: str(getattr(job, name)) for name in (*_TEXT, *_COUNTS)}
+    return {
+        **fields,
+        "created_s": _json(job.created_s),
+        "params": _json(job.params),
+        "result": _json(job.result),
+    }
+
+
+def _decode(raw: Mapping[Any, Any]) -> Job:
+    fields = {text(name): text(value) for name, value in raw.items()}
+    data: dict[str, Any] = {name: fields[name] for name in _TEXT if name != "state"}
+    data.update({name: int(fields[name]) for name in _COUNTS})
+    data.update({name: json.loads(fields[name]) for name in ("params", "result", "created_s")})
+    for name in ("started_s", "finished_s"):
+        data[name] = json.loads(fields.get(name, "null"))
+    error = json.loads(fields.get("error", "null"))
+    return Job(
+        **data,
+        state=JobState(fields["state"]),
+        error=ErrorInfo.from_dict(error) if error else None,
+    )

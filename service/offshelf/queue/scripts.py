@@ -1,0 +1,128 @@
+"""The Lua that changes job records: each script is one atomic step, with its event.
+
+An event is a stream entry with the fields `type`, `state`, `stage`, `total`, `done` and `failed`;
+those of type `state` have also `error` and `result` (JSON) where the record has them. A script on
+a record that is gone changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# An event stream keeps about so many entries; a follower that comes later starts further on.
+MAX_EVENTS: Final = 2000
+
+_TELL: Final = f"""
+local function tell(record, events, kind)
+  local names = {{'state', 'stage', 'total', 'done', 'failed'}}
+  if kind == 'state' then
+    names[#names + 1] = 'error'
+    names[#names + 1] = 'result'
+  end
+  local values = redis.call('HMGET', record, unpack(names))
+  local entry = {{'type', kind}}
+  for i, name in ipairs(names) do
+    if values[i] then
+      entry[#entry + 1] = name
+      entry[#entry + 1] = values[i]
+    end
+  end
+  redis.call('XADD', events, 'MAXLEN', '~', '{MAX_EVENTS}', '*', unpack(entry))
+end
+"""
+
+# KEYS[1] record (hash)   KEYS[2] events (stream)   KEYS[3] the owner's index (sorted set)
+# KEYS[4] the idempotency key (string), or '' for none
+# ARGV[1] job id   ARGV[2] digest of the params   ARGV[3] TTL of the idempotency key, seconds
+# ARGV[4...] the record's fields and values in turn
+# Answers '<digest> <job id>' of the job that the idempotency key stands for. A second call with
+# the same job id (a retry after a lost answer) changes nothing.
+CREATE: Final = (
+    _TELL
+    + """
+local mine = ARGV[2] .. ' ' .. ARGV[1]
+if KEYS[4] ~= '' then
+  local first = redis.call('GET', KEYS[4])
+  if first then return first end
+  redis.call('SET', KEYS[4], mine, 'EX', ARGV[3])
+end
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+  redis.call('ZADD', KEYS[3], 0, ARGV[1])
+  tell(KEYS[1], KEYS[2], 'state')
+end
+return mine
+"""
+)
+
+# KEYS[1] record   KEYS[2] events   KEYS[3] finished shards (set)   KEYS[4] tries (hash)
+# ARGV[1] the state to enter   ARGV[2] the states it may be entered from, parted by spaces
+# ARGV[3] seconds after which all four keys go, 0 for never
+# ARGV[4] how many of the pairs that follow are written only where the record has no such field
+# ARGV[5...] fields and values in turn
+# Answers 'ok', 'gone', or the present state where that forbids the change.
+CHANGE: Final = (
+    _TELL
+    + """
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state then return 'gone' end
+if not string.find(' ' .. ARGV[2] .. ' ', ' ' .. state .. ' ', 1, true) then return state end
+redis.call('HSET', KEYS[1], 'state', ARGV[1])
+local once = tonumber(ARGV[4])
+for i = 5, #ARGV, 2 do
+  local command = (i - 5) / 2 < once and 'HSETNX' or 'HSET'
+  redis.call(command, KEYS[1], ARGV[i], ARGV[i + 1])
+end
+tell(KEYS[1], KEYS[2], 'state')
+if tonumber(ARGV[3]) > 0 then
+  for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[3]) end
+end
+return 'ok'
+"""
+)
+
+# KEYS[1] record   KEYS[2] events
+# ARGV[1] stage   ARGV[2] number of items   ARGV[3] number of shards
+PLAN: Final = (
+    _TELL
+    + """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if redis.call('HSETNX', KEYS[1], 'shards', ARGV[3]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], 'stage', ARGV[1], 'total', ARGV[2])
+tell(KEYS[1], KEYS[2], 'progress')
+return 1
+"""
+)
+
+# KEYS[1] record   KEYS[2] events   KEYS[3] finished shards (set)
+# ARGV[1] number of the shard   ARGV[2] items done   ARGV[3] items failed
+# Answers 1 when every planned shard is finished, whether or not this call was the one.
+SHARD_DONE: Final = (
+    _TELL
+    + """
+local shards = redis.call('HGET', KEYS[1], 'shards')
+if not shards then return 0 end
+if redis.call('SADD', KEYS[3], ARGV[1]) == 1 then
+  redis.call('HINCRBY', KEYS[1], 'done', ARGV[2])
+  redis.call('HINCRBY', KEYS[1], 'failed', ARGV[3])
+  tell(KEYS[1], KEYS[2], 'progress')
+  local ttl = redis.call('TTL', KEYS[1])
+  if ttl > 0 then redis.call('EXPIRE', KEYS[3], ttl) end
+end
+return redis.call('SCARD', KEYS[3]) >= tonumber(shards) and 1 or 0
+"""
+)
+
+# KEYS[1] record   KEYS[2] tries (hash)
+# ARGV[1] name of the step
+# Answers how often the step was started since it last ended cleanly; `attempts` of the record
+# keeps the highest such number of any step.
+TRIED: Final = """
+local attempts = redis.call('HGET', KEYS[1], 'attempts')
+if not attempts then return 1 end
+local tries = redis.call('HINCRBY', KEYS[2], ARGV[1], 1)
+if tries > tonumber(attempts) then redis.call('HSET', KEYS[1], 'attempts', tries) end
+local ttl = redis.call('TTL', KEYS[1])
+if ttl > 0 then redis.call('EXPIRE', KEYS[2], ttl) end
+return tries
+"""

@@ -1,0 +1,133 @@
+"""The store over obstore: one adapter for a directory, for S3 and, in tests, for memory."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, MemoryStore, S3Store
+
+from offshelf.errors import DependencyError, InvalidParameter, UnknownName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from obstore.store import RetryConfig
+
+Backend: TypeAlias = LocalStore | MemoryStore | S3Store
+
+# A conditional write goes in one piece, which is held in memory: files above this are streamed
+# instead, after a look whether the key is taken. Such keys are content-addressed, so two writers
+# who race write the same bytes.
+MAX_CONDITIONAL_BYTES: Final = 64 << 20
+
+# Nobody waits for an object store longer than this; jobs and clients try again later.
+S3_RETRY: Final[RetryConfig] = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
+
+
+class ObjectStore:
+    """A `store.interface.Store` in one obstore backend.
+
+    obstore writes atomically (a staged file and a rename, or one PUT); its errors become
+    UnknownName where there is no such object and DependencyError everywhere else.
+    """
+
+    def __init__(self, backend: Backend, where: str) -> None:
+        self._backend = backend
+        self._where = where
+
+    @classmethod
+    def open(cls, url: str) -> ObjectStore:
+        """The store at `file:///folder` (made if need be), `s3://bucket/prefix` or `memory://`.
+
+        S3 credentials, region and endpoint come from the usual `AWS_` variables. Raises
+        InvalidParameter for another scheme and DependencyError where the place cannot be opened.
+        """
+        with _translated(f"the store at {url}"):
+            return cls(_backend(url), url)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object, replacing what was there."""
+        with self._on(key):
+            obstore.put(self._backend, key, data)
+
+    def put_new(self, key: str, data: bytes | Path) -> bool:
+        """Write an object unless the key is taken; whether it was written. A Path is streamed."""
+        with self._on(key):
+            if isinstance(data, Path) and data.stat().st_size > MAX_CONDITIONAL_BYTES:
+                return self._stream_new(key, data)
+            try:
+                obstore.put(self._backend, key, data, mode="create")
+            except AlreadyExistsError:
+                return False
+            return True
+
+    def get(self, key: str) -> bytes:
+        """Read an object; UnknownName when there is none."""
+        with self._on(key):
+            return bytes(obstore.get(self._backend, key).bytes())
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object under the key."""
+        try:
+            with self._on(key):
+                obstore.head(self._backend, key)
+        except UnknownName:
+            return False
+        return True
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """All keys under a folder-like prefix, sorted."""
+        with self._on(prefix):
+            found = [meta["path"] for page in obstore.list(self._backend, prefix) for meta in page]
+        return iter(sorted(found))
+
+    def delete(self, key: str) -> None:
+        """Remove an object; removing what is not there is no error."""
+        try:
+            with self._on(key):
+                obstore.delete(self._backend, key)
+        except UnknownName:
+            return
+
+    def _stream_new(self, key: str, path: Path) -> bool:
+        if self.exists(key):
+            return False
+        obstore.put(self._backend, key, path)
+        return True
+
+    def _on(self, key: str) -> AbstractContextManager[None]:
+        return _translated(f"{key!r} in the store at {self._where}")
+
+
+def _backend(url: str) -> Backend:
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return LocalStore(Path(unquote(parts.path)), mkdir=True)
+    if parts.scheme == "s3":
+        return S3Store.from_url(url, retry_config=S3_RETRY)
+    if parts.scheme == "memory":
+        return MemoryStore()
+    raise InvalidParameter(f"store URL {url!r}: the schemes are file://, s3:// and memory://")
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Raise our errors for obstore's; ValueError is its word for a key that cannot be."""
+    try:
+        yield
+    except (FileNotFoundError, ValueError) as error:
+        raise UnknownName(f"there is no {what}") from error
+    except (BaseError, OSError) as error:
+        raise DependencyError(f"cannot use {what}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    """Obstore appends a dump of its internals to the first line."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

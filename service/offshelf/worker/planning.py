@@ -1,0 +1,115 @@
+"""What a job asks for, and what its first step settled for all the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+
+from offshelf.errors import DependencyError, InvalidParameter, WorkerError
+from offshelf.heads.interface import check_classes
+from offshelf.heads.splits import split_items
+from offshelf.schemas import FeatureParams, FeatureSetRequest, HeadRequest, WeightsBody
+
+if TYPE_CHECKING:
+    from offshelf.core.jobs import Job
+    from offshelf.engine.extractor import Plan
+    from offshelf.engine.interface import WeightsInfo
+    from offshelf.schemas import Dataset
+
+FEATURE_SET: Final = "feature_set"
+HEAD: Final = "head"
+
+Request: TypeAlias = FeatureSetRequest | HeadRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What `start` settled for a job, kept in the job's `result`."""
+
+    backbone: str
+    weights: dict[str, Any]
+    specs: dict[str, dict[str, Any]]
+    fingerprints: dict[str, str]
+    shard_images: int
+
+    @classmethod
+    def of(cls, job: Job) -> Pinned:
+        """Read it back; WorkerError for a job that was not started."""
+        try:
+            return cls(**{name: job.result[name] for name in cls.__slots__})
+        except KeyError as error:
+            raise WorkerError(f"job {job.id} was never planned: no {error}") from error
+
+    @classmethod
+    def from_plan(cls, plan: Plan, shard_images: int) -> Pinned:
+        """What a plan of the extractor means."""
+        return cls(
+            backbone=plan.resident.card.name,
+            weights=weights_body(plan.resident.weights).model_dump(),
+            specs={tap: spec.to_dict() for tap, spec in plan.specs.items()},
+            fingerprints={tap: spec.fingerprint for tap, spec in plan.specs.items()},
+            shard_images=shard_images,
+        )
+
+    def hold_to(self, plan: Plan) -> None:
+        """DependencyError, so that another worker gets a try, unless it gives these features."""
+        here = {tap: spec.fingerprint for tap, spec in plan.specs.items()}
+        if here != self.fingerprints:
+            raise DependencyError(
+                f"this worker's {plan.resident.card.name} is not the one the job began with"
+            )
+
+    def shards(self, total: int) -> int:
+        """How many shards `total` items make."""
+        return -(-total // self.shard_images)
+
+    def numbers(self, index: int, total: int) -> range:
+        """The numbers of the items of a shard."""
+        first = index * self.shard_images
+        return range(first, min(first + self.shard_images, total))
+
+
+def request_of(job: Job) -> Request:
+    """The body of the POST that made the job."""
+    if job.kind == HEAD:
+        return HeadRequest.model_validate(job.params)
+    if job.kind == FEATURE_SET:
+        return FeatureSetRequest.model_validate(job.params)
+    raise InvalidParameter(f"job {job.id}: no job kind {job.kind!r}")
+
+
+def params_of(request: Request) -> FeatureParams:
+    """The part of a request that says which features."""
+    return FeatureParams.model_validate(request.model_dump(include=set(FeatureParams.model_fields)))
+
+
+def head_id_of(job: Job) -> str:
+    """The id of a job's head: the same in every run of the job."""
+    return f"head-{job.id}"
+
+
+def feature_set_id_of(job: Job) -> str:
+    """The id of a job's feature set: the same in every run of the job."""
+    return f"features-{job.id}"
+
+
+def check_request(dataset: Dataset, request: Request) -> None:
+    """InvalidParameter now, and not after hours of extraction."""
+    if not dataset.items:
+        raise InvalidParameter(f"dataset {dataset.id} has no images")
+    if isinstance(request, HeadRequest):
+        split = split_items(dataset, request.split)
+        check_classes(np.array(dataset.labels, np.int64)[list(split.train)], dataset.classes)
+
+
+def weights_body(weights: WeightsInfo) -> WeightsBody:
+    """The weights of a resident backbone, as shown to clients."""
+    return WeightsBody(
+        source=weights.source,
+        label=weights.label,
+        digest=weights.digest,
+        licence=weights.licence,
+        random=weights.is_random,
+    )

@@ -1,0 +1,118 @@
+"""Training a head in a child process that can be killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from os import getpid
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from offshelf.errors import ErrorInfo, InvalidParameter, WorkerError
+from offshelf.heads.fit import REQUEST_ERROR_STATUS, FitParams, Report
+from offshelf.heads.model import unpack_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+POLL_S: Final = 0.1
+KILL_WAIT_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A fitted head: `coef` (K, D), `intercept` (K,) and the report on it."""
+
+    coef: NDArray[np.float32]
+    intercept: NDArray[np.float32]
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """Labels and row numbers that go with the features `X.npy` of a working directory."""
+
+    labels: NDArray[np.int64]
+    train: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+    def write(self, workdir: Path) -> None:
+        """Write them for the child."""
+        np.save(workdir / "y.npy", self.labels)
+        np.save(workdir / "train.npy", self.train)
+        np.save(workdir / "test.npy", self.test)
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """Runs fits in child processes. `environment` is the child's, None for our own.
+
+    A fit that takes longer than `timeout_s` is killed: InvalidParameter, as waiting again would
+    not help.
+    """
+
+    timeout_s: float
+    scratch: Path | None = None
+    environment: Mapping[str, str] | None = None
+
+    def workdir(self) -> tempfile.TemporaryDirectory[str]:
+        """A fresh folder for the features and the results."""
+        if self.scratch is not None:
+            self.scratch.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix="fit-", dir=self.scratch)
+
+    def fit(
+        self,
+        workdir: Path,
+        params: FitParams,
+        training_set: TrainingSet,
+        check: Callable[[], None],
+    ) -> Trained:
+        """Fit on `X.npy` of `workdir`. What `check`, called all along, raises kills the child."""
+        params.write(workdir)
+        training_set.write(workdir)
+        with (workdir / "log.txt").open("wb") as log:
+            child = subprocess.Popen(  # noqa: S603 - our own module, by our own interpreter
+                [sys.executable, "-m", "offshelf.heads.fit", str(workdir), str(getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+            )
+        try:
+            self._await(child, check)
+        finally:
+            child.kill()
+            child.wait(KILL_WAIT_S)
+        return _result(workdir, child.returncode)
+
+    def _await(self, child: subprocess.Popen[bytes], check: Callable[[], None]) -> None:
+        deadline_s = time.monotonic() + self.timeout_s
+        while True:
+            try:
+                child.wait(POLL_S)
+            except subprocess.TimeoutExpired:
+                check()
+            else:
+                return
+            if time.monotonic() > deadline_s:
+                raise InvalidParameter(f"the training took longer than {self.timeout_s:g} s")
+
+
+def _result(workdir: Path, status: int) -> Trained:
+    if status == REQUEST_ERROR_STATUS:
+        error = json.loads((workdir / "error.json").read_text())
+        raise ErrorInfo.from_dict(error).to_exception()
+    if status != 0:
+        log = (workdir / "log.txt").read_text(errors="replace")
+        raise WorkerError(f"the training process ended with status {status}: {log[-2000:]}")
+    coef, intercept = unpack_weights((workdir / "head.safetensors").read_bytes())
+    return Trained(coef, intercept, Report.read(workdir))

@@ -1,0 +1,285 @@
+"""Steps through a real Dramatiq worker and a real server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from dramatiq import Worker
+
+from offshelf.core.jobs import JobState
+from offshelf.errors import DependencyError, WorkerError
+from offshelf.queue import broker as broker_module
+from offshelf.queue import connection
+from offshelf.queue.broker import Attempts, JobBroker
+from offshelf.queue.embedded import EmbeddedValkey
+from offshelf.queue.jobs import RedisJobs
+from offshelf.queue.tasks import BULK, DramatiqJobQueue, Step, declare_actors
+from offshelf.worker.metrics import WorkerMetrics
+from offshelf.worker.steps import JobSteps
+from offshelf.worker.training import Trainer
+from tests.unit.worker.fakes import FakeExtractor, MemoryStore, put_dataset, separable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import redis
+
+
+class Rig:
+    """A worker's half and an API's half over one server."""
+
+    def __init__(self, url: str, handler: JobSteps | None = None, max_attempts: int = 3) -> None:
+        self.state = connection.connect(url, connection.STATE)
+        self.jobs = RedisJobs(self.state, ttl_s=1000)
+        self.extractor = FakeExtractor()
+        self.store = MemoryStore()
+        self.broker = self._broker(url)
+        self.queue = DramatiqJobQueue(self._broker(url))
+        self.steps = handler or JobSteps(
+            self.jobs,
+            self.store,
+            self.extractor,
+            DramatiqJobQueue(self.broker),
+            Trainer(timeout_s=60),
+            WorkerMetrics(),
+            shard_images=4,
+        )
+        self.broker.add_middleware(Attempts(self.jobs, self.steps, max_attempts))
+        declare_actors(self.broker, self.steps)
+        self.worker = Worker(self.broker, worker_threads=10, worker_timeout=50)
+
+    @staticmethod
+    def _broker(url: str) -> JobBroker:
+        client = connection.connect(url, connection.BROKER)
+        return JobBroker(client, heartbeat_timeout_s=5.0, maintenance_chance=1_000_000)
+
+    def post(self, kind: str, **params: object) -> str:
+        job, _ = self.jobs.create(kind, "default", params)
+        self.queue.submit(job)
+        return job.id
+
+    def wait(self, job_id: str, *states: JobState, timeout_s: float = 30.0) -> JobState:
+        self.until(lambda: self.jobs.get(job_id).state in states, timeout_s)
+        return self.jobs.get(job_id).state
+
+    @staticmethod
+    def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        self.extractor.hold.set()
+        self.worker.stop(5000)
+        self.extractor.close(5)
+        self.state.close()
+        self.broker.client.close()
+
+
+@pytest.fixture
+def rig(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    monkeypatch.setattr(broker_module, "RETRY_MIN_S", 0.01)
+    rig = Rig(url)
+    rig.worker.start()
+    yield rig
+    rig.close()
+
+
+def test_a_feature_set_is_made_of_shards_that_are_counted_once(rig: Rig) -> None:
+    images = separable(5)
+    images["dark"][2] = b"bad image"
+    dataset = put_dataset(rig.store, images)
+    job_id = rig.post("feature_set", dataset=dataset.id, taps=["fc7", "conv5"])
+    assert rig.wait(job_id, JobState.SUCCEEDED, JobState.FAILED) is JobState.SUCCEEDED
+    job = rig.jobs.get(job_id)
+    assert (job.total, job.done, job.failed, job.attempts) == (10, 9, 1, 1)
+    assert max(Counter(rig.store.writes).values()) == 1
+
+
+def test_a_head_is_trained_by_a_real_child_process(rig: Rig) -> None:
+    dataset = put_dataset(rig.store, separable(8))
+    job_id = rig.post("head", dataset=dataset.id, taps=["fc7"], split={"train_per_class": 5})
+    assert rig.wait(job_id, JobState.SUCCEEDED, JobState.FAILED) is JobState.SUCCEEDED
+    assert rig.jobs.get(job_id).result["test_accuracy"] == 1.0
+
+
+def test_a_transient_error_is_retried_and_forgotten(rig: Rig) -> None:
+    rig.extractor.faults = [WorkerError("once"), WorkerError("twice")]
+    dataset = put_dataset(rig.store, separable(1))
+    job_id = rig.post("feature_set", dataset=dataset.id)
+    assert rig.wait(job_id, JobState.SUCCEEDED, JobState.FAILED) is JobState.SUCCEEDED
+    assert rig.jobs.get(job_id).attempts in (2, 3)
+    assert rig.broker.dead_letters(BULK) == 0
+
+
+def test_a_step_that_always_fails_ends_the_job_and_leaves_a_dead_letter(rig: Rig) -> None:
+    rig.extractor.faults = [DependencyError("away")] * 100
+    dataset = put_dataset(rig.store, separable(1))
+    job_id = rig.post("feature_set", dataset=dataset.id)
+    assert rig.wait(job_id, JobState.FAILED) is JobState.FAILED
+    job = rig.jobs.get(job_id)
+    assert job.error is not None
+    assert (job.error.code, job.error.message) == ("dependency_unavailable", "away")
+    assert job.attempts == 3
+    rig.until(lambda: rig.broker.dead_letters(BULK) == 1)
+
+
+def test_a_request_error_fails_the_job_at_once(rig: Rig) -> None:
+    job_id = rig.post("feature_set", dataset="none")
+    rig.wait(job_id, JobState.FAILED)
+    job = rig.jobs.get(job_id)
+    assert job.error is not None
+    assert (job.error.code, job.attempts) == ("unknown_name", 1)
+    assert rig.broker.dead_letters(BULK) == 0
+
+
+def test_a_step_that_crashed_its_worker_too_often_is_not_started_again(rig: Rig) -> None:
+    job, _ = rig.jobs.create("feature_set", "default", {"dataset": "none"})
+    for _ in range(3):  # three workers that were killed in this step
+        rig.jobs.tried(job.id, "start")
+    rig.queue.submit(job)
+    rig.wait(job.id, JobState.FAILED)
+    error = rig.jobs.get(job.id).error
+    assert error is not None
+    assert error.code == "job_failed"
+    assert "started 3 times" in error.message
+    rig.until(lambda: rig.broker.dead_letters(BULK) == 1)
+
+
+def test_a_running_extraction_is_cancelled(rig: Rig) -> None:
+    rig.extractor.hold.clear()
+    dataset = put_dataset(rig.store, separable(8))
+    job_id = rig.post("feature_set", dataset=dataset.id)
+    rig.until(lambda: rig.extractor.submitted)
+    assert rig.jobs.cancel(job_id, "default").state is JobState.CANCELLING
+    assert rig.wait(job_id, JobState.CANCELLED, timeout_s=5) is JobState.CANCELLED
+
+
+def test_what_a_leaving_worker_did_not_finish_is_taken_up_by_the_next(
+    url: str, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.extractor.hold.clear()
+    dataset = put_dataset(rig.store, separable(2))
+    job_id = rig.post("feature_set", dataset=dataset.id)
+    rig.until(lambda: rig.extractor.submitted)
+    rig.worker.stop(100)
+    (message,) = rig.broker.hand_back()
+    assert message.args[0] == job_id
+    successor = Rig(url)
+    successor.store.objects = rig.store.objects
+    successor.worker.start()
+    try:
+        assert successor.wait(job_id, JobState.SUCCEEDED, timeout_s=10) is JobState.SUCCEEDED
+    finally:
+        successor.close()
+
+
+def test_how_a_step_ends_after_it_was_handed_back_does_not_matter(rig: Rig) -> None:
+    rig.extractor.hold.clear()
+    rig.extractor.faults = [DependencyError("the engine is closing")]
+    dataset = put_dataset(rig.store, separable(1))
+    job_id = rig.post("feature_set", dataset=dataset.id)
+    for _ in range(2):  # the try that runs is the last one it may have
+        rig.jobs.tried(job_id, "shard:0")
+    rig.until(lambda: rig.extractor.submitted)
+    rig.worker.pause()
+    assert len(rig.broker.hand_back()) == 1
+    rig.extractor.hold.set()
+    rig.until(lambda: not rig.worker.work_queue.unfinished_tasks)
+    assert rig.jobs.get(job_id).state is JobState.RUNNING
+
+
+def test_messages_that_a_lost_connection_swallowed_are_found_again(rig: Rig) -> None:
+    """Redis gave them to us, the answer never came: our acks hold them and nobody runs them."""
+    rig.worker.pause()
+    job, _ = rig.jobs.create("feature_set", "default", {"dataset": "none"})
+    rig.queue.submit(job)
+    assert rig.broker.do_fetch(BULK, 1)
+    rig.broker.consume(BULK)  # what the consumer thread does once Redis is back
+    rig.worker.resume()
+    rig.wait(job.id, JobState.FAILED, timeout_s=10)
+
+
+def test_a_killed_server_delays_a_job_and_repeats_nothing(
+    tmp_path: Path, server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = EmbeddedValkey(tmp_path / "valkey")
+    rig = Rig(server.start())
+    rig.worker.start()
+    try:
+        rig.extractor.hold.clear()
+        dataset = put_dataset(rig.store, separable(8))
+        job_id = rig.post("feature_set", dataset=dataset.id)
+        rig.until(lambda: rig.extractor.submitted >= 16)
+        rig.state.waitaof(1, 0, 10_000)
+        os.kill(server.process_id(), signal.SIGKILL)
+        rig.until(server.ensure)
+        rig.extractor.hold.set()
+        assert rig.wait(job_id, JobState.SUCCEEDED, timeout_s=40) is JobState.SUCCEEDED
+        job = rig.jobs.get(job_id)
+        assert (job.done, job.failed) == (16, 0)
+        assert max(Counter(rig.store.writes).values()) == 1
+    finally:
+        rig.close()
+        server.stop()
+
+
+def test_cancel_ends_a_training_that_runs_in_its_child(
+    url: str, state: redis.Redis, tmp_path: Path
+) -> None:
+    """The child of a training that would take for ever is gone soon after the cancel."""
+    rig = Rig(url)
+    started = threading.Event()
+
+    class Endless(Trainer):
+        def fit(self, workdir, params, training_set, check):  # type: ignore[no-untyped-def]
+            started.set()
+            return super().fit(workdir, params, training_set, check)
+
+    # A module that never ends stands before ours on the child's path.
+    package = tmp_path / "offshelf" / "heads"
+    package.mkdir(parents=True)
+    for folder in (package.parent, package):
+        (folder / "__init__.py").write_text("")
+    pid_file = tmp_path / "pid"
+    (package / "fit.py").write_text(
+        f"import os, pathlib, time\npathlib.Path({str(pid_file)!r}).write_text(str(os.getpid()))\n"
+        "time.sleep(600)\n"
+    )
+    rig.steps._trainer = Endless(
+        timeout_s=60, environment={**os.environ, "PYTHONPATH": str(tmp_path)}
+    )
+    rig.worker.start()
+    try:
+        dataset = put_dataset(rig.store, separable(4))
+        job_id = rig.post("head", dataset=dataset.id, taps=["fc7"])
+        assert started.wait(10)
+        rig.until(lambda: pid_file.exists() and pid_file.read_text())
+        rig.jobs.cancel(job_id, "default")
+        assert rig.wait(job_id, JobState.CANCELLED, timeout_s=5) is JobState.CANCELLED
+        rig.until(lambda: not _alive(int(pid_file.read_text())), timeout_s=5)
+    finally:
+        rig.close()
+
+
+def _alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_queue_needs_no_actors_and_refuses_when_redis_is_away(tmp_path: Path) -> None:
+    client = connection.connect(f"unix://{tmp_path}/none.sock", connection.BROKER, retries=0)
+    broker = JobBroker(client, heartbeat_timeout_s=5.0, maintenance_chance=1)
+    with pytest.raises(DependencyError):
+        DramatiqJobQueue(broker).enqueue(Step.START, "job")

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import pytest
+
+from offshelf.errors import CapacityError, DeadlineExceeded, DependencyError, NoWorker
+from offshelf.queue import connection
+from offshelf.queue.directory import INTERACTIVE_KEY, RedisDirectory
+from offshelf.queue.embedded import EmbeddedValkey
+from offshelf.queue.interactive import AsyncInteractive, RedisInbox
+from offshelf.queue.messages import ImageReply, ImageRequest, TapRow
+from offshelf.schemas import WorkerBody
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+
+def worker_body(worker_id: str = "w1", images_per_s: float = 10.0) -> WorkerBody:
+    return WorkerBody(
+        id=worker_id,
+        host="here",
+        pid=1,
+        engine="fake",
+        device="cpu",
+        ready=True,
+        started_s=0.0,
+        beat_s=0.0,
+        default_backbone="fakenet",
+        backbones=[],
+        images_per_s=images_per_s,
+    )
+
+
+@asynccontextmanager
+async def asker(url: str, max_queued: int = 1000) -> AsyncIterator[AsyncInteractive]:
+    async with (
+        connection.connect_async(url, connection.STATE) as client,
+        connection.connect_async(url, connection.STATE, retries=0) as reader,
+    ):
+        interactive = AsyncInteractive(client, reader, "api", max_queued)
+        await interactive.start()
+        try:
+            yield interactive
+        finally:
+            await interactive.close()
+
+
+def requests(
+    interactive: AsyncInteractive, request_id: str, images: int, timeout_s: float = 20.0
+) -> list[ImageRequest]:
+    now_s = time.time()
+    return [
+        ImageRequest(
+            request_id, index, interactive.inbox, now_s + timeout_s, {"n": 1}, bytes([index]), now_s
+        )
+        for index in range(images)
+    ]
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s
+        await asyncio.sleep(0.01)
+
+
+class EchoWorker:
+    """Answers from a thread, newest first in each group, with the image's byte as the feature."""
+
+    def __init__(self, url: str) -> None:
+        self._client = connection.connect(url, connection.STATE)
+        self._inbox = RedisInbox(self._client)
+        self._directory = RedisDirectory(self._client)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._directory.publish(worker_body(), ttl_s=30)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(10)
+        self._client.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            taken = self._inbox.take(8, 0.1)
+            self._inbox.reply([(r.reply_to, echo(r)) for r in reversed(taken)])
+
+
+def echo(request: ImageRequest) -> ImageReply:
+    values = np.full((2, 3), request.image[0], np.float32)
+    rows = {"fc7": TapRow({}, "f", values)}
+    return ImageReply(request.request_id, request.index, backbone=request.request_id, rows=rows)
+
+
+async def test_many_concurrent_asks_get_their_own_replies_in_order(url: str) -> None:
+    with EchoWorker(url):
+        async with asker(url) as interactive:
+            asks = [requests(interactive, f"r{n}", 1 + n % 7) for n in range(64)]
+            answers = await asyncio.gather(*map(interactive.ask, asks))
+    for ask, answer in zip(asks, answers, strict=True):
+        assert [(a.request_id, a.index) for a in answer] == [(r.request_id, r.index) for r in ask]
+        assert [a.rows["fc7"].values[0, 0] for a in answer] == list(range(len(ask)))
+
+
+async def test_without_a_worker_nothing_is_queued(url: str) -> None:
+    async with asker(url) as interactive:
+        with pytest.raises(NoWorker):
+            await interactive.ask(requests(interactive, "r", 1))
+    with connection.connect(url, connection.STATE) as client:
+        assert client.llen(INTERACTIVE_KEY) == 0
+
+
+async def test_too_much_queued_is_refused_with_the_time_it_takes(url: str) -> None:
+    with connection.connect(url, connection.STATE) as client:
+        RedisDirectory(client).publish(worker_body("w1", 10.0), 30)
+        RedisDirectory(client).publish(worker_body("w2", 30.0), 30)
+        client.rpush(INTERACTIVE_KEY, *[b"x"] * 400)
+        async with asker(url, max_queued=400) as interactive:
+            with pytest.raises(CapacityError) as refused:
+                await interactive.ask(requests(interactive, "r", 1))
+    assert refused.value.retry_after_s == pytest.approx(10.0)
+
+
+async def test_an_ask_ends_at_its_deadline_and_leaves_nothing_behind(url: str) -> None:
+    with connection.connect(url, connection.STATE) as client:
+        RedisDirectory(client).publish(worker_body(), 30)
+        async with asker(url) as interactive:
+            with pytest.raises(DeadlineExceeded):
+                await interactive.ask(requests(interactive, "r", 3, timeout_s=0.2))
+            assert interactive._pending == {}
+
+
+async def test_an_ask_that_is_cancelled_leaves_nothing_behind(url: str) -> None:
+    with connection.connect(url, connection.STATE) as client:
+        RedisDirectory(client).publish(worker_body(), 30)
+        async with asker(url) as interactive:
+            ask = asyncio.create_task(interactive.ask(requests(interactive, "r", 3)))
+            await until(lambda: len(interactive._pending) == 3)
+            ask.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await ask
+            assert interactive._pending == {}
+
+
+async def test_an_ask_ends_when_the_last_worker_has_gone(url: str) -> None:
+    with connection.connect(url, connection.STATE) as client:
+        directory = RedisDirectory(client)
+        directory.publish(worker_body(), 30)
+        async with asker(url) as interactive:
+            ask = asyncio.create_task(interactive.ask(requests(interactive, "r", 1)))
+            await until(lambda: interactive._pending)
+            directory.withdraw("w1")
+            async with asyncio.timeout(10):
+                with pytest.raises(NoWorker):
+                    await ask
+
+
+async def test_what_died_with_one_worker_is_answered_by_another(url: str) -> None:
+    with connection.connect(url, connection.STATE) as client:
+        directory, inbox = RedisDirectory(client), RedisInbox(client)
+        directory.publish(worker_body("dies"), 30)
+        directory.publish(worker_body("lives"), 30)
+        async with asker(url) as interactive:
+            ask = asyncio.create_task(interactive.ask(requests(interactive, "r", 2)))
+            await until(lambda: client.llen(INTERACTIVE_KEY) == 2)
+            lost = inbox.take(2, 1.0)
+            await interactive._live_rates()
+            directory.withdraw("dies")
+            await until(lambda: client.llen(INTERACTIVE_KEY) == 2)
+            for request in [*inbox.take(2, 1.0), *lost]:  # the dead one's may still arrive
+                reply = ImageReply(request.request_id, request.index, backbone="fakenet")
+                inbox.reply([(request.reply_to, reply)])
+            async with asyncio.timeout(10):
+                assert [reply.index for reply in await ask] == [0, 1]
+
+
+async def test_a_server_killed_under_an_ask_ends_it_and_the_next_one_is_answered(
+    tmp_path: Path, server_url: str
+) -> None:
+    server = EmbeddedValkey(tmp_path / "valkey")
+    url = server.start()
+    try:
+        with connection.connect(url, connection.STATE) as client:
+            RedisDirectory(client).publish(worker_body(), 60)
+            async with asker(url) as interactive:
+                ask = asyncio.create_task(interactive.ask(requests(interactive, "r", 2)))
+                await until(lambda: client.llen(INTERACTIVE_KEY))
+                os.kill(server.process_id(), signal.SIGKILL)
+                async with asyncio.timeout(10):
+                    with pytest.raises(DependencyError):
+                        await ask
+                await until(server.ensure)
+                with EchoWorker(url):
+                    (reply,) = await interactive.ask(requests(interactive, "again", 1))
+                assert reply.backbone == "again"
+    finally:
+        server.stop()
+
+
+def test_a_worker_takes_no_more_than_it_asks_for(url: str) -> None:
+    with connection.connect(url, connection.STATE) as client:
+        packed = [ImageRequest("r", index, "inbox", 0.0, {}, b"", 0.0).pack() for index in range(5)]
+        client.rpush(INTERACTIVE_KEY, packed[0], b"garbage", *packed[1:])
+        inbox = RedisInbox(client)
+        assert [r.index for r in inbox.take(4, 0.1)] == [0, 1, 2]
+        assert [r.index for r in inbox.take(4, 0.1)] == [3, 4]
+        assert inbox.take(4, 0.05) == []
+
+
+def test_a_worker_that_stops_beating_leaves_the_directory(url: str) -> None:
+    with connection.connect(url, connection.STATE) as client:
+        directory = RedisDirectory(client)
+        directory.publish(worker_body("b"), 30)
+        directory.publish(worker_body("a"), 0.03)
+        deadline_s = time.monotonic() + 5
+        while [body.id for body in directory.workers()] != ["b"]:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        directory.withdraw("b")
+        assert directory.workers() == []

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from offshelf.core.jobs import TERMINAL, JobState
+from offshelf.errors import ErrorInfo, InvalidImage, JobConflict, UnknownName
+from offshelf.queue import connection
+from offshelf.queue.events import RedisEvents
+from offshelf.queue.jobs import RedisJobs, events_key, record_key, shards_key, tries_key
+
+if TYPE_CHECKING:
+    import redis
+
+
+@pytest.fixture
+def jobs(state: redis.Redis) -> RedisJobs:
+    times = count(1_700_000_000)
+    return RedisJobs(state, ttl_s=100, clock=lambda: float(next(times)))
+
+
+def new(jobs: RedisJobs, **params: Any) -> str:
+    return jobs.create("head", "default", params or {"a": 1})[0].id
+
+
+def test_a_new_job_is_queued_and_read_back_whole(jobs: RedisJobs) -> None:
+    job, fresh = jobs.create("head", "default", {"dataset": "d", "C": 0.1})
+    assert fresh
+    assert jobs.get(job.id) == job
+    assert (job.state, job.params) == (JobState.QUEUED, {"dataset": "d", "C": 0.1})
+
+
+def test_an_idempotency_key_gives_the_first_job_and_refuses_other_params(jobs: RedisJobs) -> None:
+    first, _ = jobs.create("head", "default", {"a": 1}, "key")
+    assert jobs.create("head", "default", {"a": 1}, "key") == (first, False)
+    with pytest.raises(JobConflict):
+        jobs.create("head", "default", {"a": 2}, "key")
+    assert jobs.create("head", "other", {"a": 2}, "key")[1]
+
+
+def test_simultaneous_posts_with_one_key_make_one_job(jobs: RedisJobs) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        made = list(pool.map(lambda _: jobs.create("head", "default", {"a": 1}, "k"), range(32)))
+    assert len({job.id for job, _ in made}) == 1
+    assert sum(fresh for _, fresh in made) == 1
+
+
+def test_another_owner_does_not_see_a_job(jobs: RedisJobs) -> None:
+    job_id = new(jobs)
+    with pytest.raises(UnknownName):
+        jobs.get(job_id, "other")
+    with pytest.raises(UnknownName):
+        jobs.cancel(job_id, "other")
+
+
+def test_lists_are_newest_first_in_pages_without_those_that_expired(
+    jobs: RedisJobs, state: redis.Redis
+) -> None:
+    ids = [new(jobs) for _ in range(7)]
+    state.delete(record_key(ids[3]))
+    first, more = jobs.list("default", None, 3)
+    rest, end = jobs.list("default", first[-1].id, 10)
+    assert [job.id for job in (*first, *rest)] == [i for i in reversed(ids) if i != ids[3]]
+    assert (more, end) == (True, False)
+
+
+def test_a_shard_is_counted_once_however_often_it_is_told(jobs: RedisJobs) -> None:
+    job_id = new(jobs)
+    jobs.plan(job_id, "extracting", total=10, shards=2)
+    jobs.plan(job_id, "extracting", total=99, shards=9)
+    assert jobs.shard_done(job_id, 0, 4, 1) is False
+    assert jobs.shard_done(job_id, 0, 4, 1) is False
+    assert jobs.shard_done(job_id, 1, 5, 0) is True
+    assert jobs.shard_done(job_id, 1, 5, 0) is True
+    job = jobs.get(job_id)
+    assert (job.total, job.done, job.failed) == (10, 9, 1)
+
+
+def test_shards_told_by_many_threads_add_up(jobs: RedisJobs) -> None:
+    job_id = new(jobs)
+    jobs.plan(job_id, "extracting", total=200, shards=50)
+    with ThreadPoolExecutor(8) as pool:
+        last = list(pool.map(lambda n: jobs.shard_done(job_id, n % 50, 3, 1), range(100)))
+    job = jobs.get(job_id)
+    assert (job.done, job.failed, any(last)) == (150, 50, True)
+
+
+def test_of_many_who_end_a_job_one_wins(jobs: RedisJobs) -> None:
+    job_id = new(jobs)
+    jobs.advance(job_id, JobState.RUNNING)
+
+    def end(number: int) -> bool:
+        to = JobState.SUCCEEDED if number % 2 else JobState.FAILED
+        try:
+            jobs.advance(job_id, to)
+        except JobConflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(end, range(16))) == 1
+
+
+def test_results_add_up_and_the_end_is_recorded(jobs: RedisJobs) -> None:
+    job_id = new(jobs)
+    jobs.advance(job_id, JobState.RUNNING, stage="extracting", result={"a": 1})
+    error = ErrorInfo.of(InvalidImage("torn"))
+    job = jobs.advance(job_id, JobState.FAILED, error=error, result={"b": 2})
+    assert (job.result, job.error, job.stage) == ({"a": 1, "b": 2}, error, "failed")
+    assert job.started_s is not None
+    assert job.finished_s is not None
+    assert job.finished_s > job.started_s
+
+
+def test_a_queued_job_is_cancelled_at_once_and_a_running_one_asked(jobs: RedisJobs) -> None:
+    queued, running = new(jobs), new(jobs)
+    jobs.advance(running, JobState.RUNNING)
+    assert jobs.cancel(queued, "default").state is JobState.CANCELLED
+    assert jobs.cancel(running, "default").state is JobState.CANCELLING
+    assert jobs.cancel(running, "default").state is JobState.CANCELLING
+    with pytest.raises(JobConflict):
+        jobs.cancel(queued, "default")
+    with pytest.raises(JobConflict):
+        jobs.advance(running, JobState.RUNNING)
+
+
+def test_all_keys_of_a_finished_job_expire(jobs: RedisJobs, state: redis.Redis) -> None:
+    job_id = new(jobs)
+    jobs.advance(job_id, JobState.RUNNING)
+    jobs.tried(job_id, "start")
+    jobs.plan(job_id, "extracting", 1, 1)
+    jobs.shard_done(job_id, 0, 1, 0)
+    jobs.advance(job_id, JobState.SUCCEEDED)
+    # A straggler brings no key back for ever.
+    jobs.tried(job_id, "shard:0")
+    jobs.shard_done(job_id, 1, 1, 0)
+    for key in (record_key, events_key, shards_key, tries_key):
+        assert 0 < state.ttl(key(job_id)) <= 100
+
+
+def test_tries_are_counted_per_step_until_it_ends_well(jobs: RedisJobs) -> None:
+    job_id = new(jobs)
+    assert [jobs.tried(job_id, "shard:1") for _ in range(3)] == [1, 2, 3]
+    assert jobs.tried(job_id, "shard:2") == 1
+    jobs.settled(job_id, "shard:1")
+    assert jobs.tried(job_id, "shard:1") == 1
+    assert jobs.get(job_id).attempts == 3
+
+
+async def test_events_are_replayed_then_followed_to_the_end(jobs: RedisJobs, url: str) -> None:
+    job_id = new(jobs)
+    jobs.advance(job_id, JobState.RUNNING, stage="extracting")
+    jobs.plan(job_id, "extracting", 2, 1)
+    async with connection.connect_async(url, connection.STATE) as client:
+        events = RedisEvents(client, silence_s=0.1)
+        seen: list[tuple[str, dict[str, Any]]] = []
+
+        async def follow() -> None:
+            async for event_id, data in events.follow(job_id, "0"):
+                if event_id:
+                    seen.append((event_id, data))
+
+        follower = asyncio.create_task(follow())
+        async with asyncio.timeout(10):
+            while len(seen) < 3:  # noqa: ASYNC110 - it polls what another task writes
+                await asyncio.sleep(0.01)
+            jobs.update(job_id, stage="training", detail={"epoch": 1})
+            jobs.shard_done(job_id, 0, 2, 0)
+            jobs.advance(job_id, JobState.SUCCEEDED, result={"head": "h"})
+            await follower
+        assert [data["type"] for _, data in seen] == [
+            "state", "state", "progress", "detail", "progress", "state",
+        ]  # fmt: skip
+        assert (seen[2][1]["total"], seen[4][1]["done"]) == (2, 2)
+        assert seen[3][1]["detail"] == {"epoch": 1}
+        assert seen[5][1]["state"] in TERMINAL
+        assert seen[5][1]["result"] == {"head": "h"}
+        again = [event async for event in events.follow(job_id, seen[2][0])]
+        assert again == seen[3:]
+        assert [event async for event in events.follow(job_id, seen[-1][0])] == []
+
+
+async def test_silence_is_told_so_that_the_line_stays_open(jobs: RedisJobs, url: str) -> None:
+    job_id = new(jobs)
+    async with connection.connect_async(url, connection.STATE) as client:
+        events = RedisEvents(client, silence_s=0.05).follow(job_id, "0")
+        assert (await anext(events))[1]["state"] == "queued"
+        assert await anext(events) == ("", {})
+        await events.aclose()  # type: ignore[attr-defined]
+
+
+async def test_events_of_a_job_that_is_not_there_are_refused(url: str) -> None:
+    async with connection.connect_async(url, connection.STATE) as client:
+        with pytest.raises(UnknownName):
+            await anext(RedisEvents(client).follow("none", "0"))

@@ -1,0 +1,148 @@
+"""A whole worker, with a fake extractor, on a real server."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from offshelf.core.jobs import JobState
+from offshelf.errors import DependencyError, WorkerError
+from offshelf.queue import connection
+from offshelf.queue.directory import RedisDirectory
+from offshelf.queue.interactive import RedisInbox
+from offshelf.schemas import FeatureParams
+from offshelf.worker.catalogue import describe
+from offshelf.worker.health import Health
+from offshelf.worker.intake import Intake
+from offshelf.worker.metrics import WorkerMetrics
+from offshelf.worker.process import Identity, Timing, WorkerProcess
+from tests.integration.queue.test_broker import Rig
+from tests.integration.queue.test_interactive import asker, requests
+from tests.unit.worker.fakes import CARD, put_dataset, separable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Running:
+    """A WorkerProcess in a thread of this process."""
+
+    def __init__(self, url: str, drain_s: float = 5.0, canary_s: float = 30.0) -> None:
+        self.rig = Rig(url)
+        self.health = Health()
+        metrics = WorkerMetrics()
+        self.directory = RedisDirectory(self.rig.state)
+        inbox = RedisInbox(connection.connect(url, connection.STATE))
+        self.process = WorkerProcess(
+            Identity("w1", "fake", "cpu", "fakenet", 0.0),
+            self.health,
+            self.rig.extractor,
+            lambda: [self.rig.extractor.resident],
+            Intake(inbox, self.rig.extractor, metrics, 16, self.health),
+            self.rig.broker,
+            self.rig.jobs,
+            self.directory,
+            lambda: describe([CARD], lambda _: None, [self.rig.extractor.resident], "fakenet"),
+            metrics,
+            [FeatureParams(backbone="fakenet"), FeatureParams(backbone="nonet")],
+            Timing(beat_s=0.05, drain_s=drain_s, canary_s=canary_s),
+        )
+        self.status: int | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        self.rig.until(lambda: [body for body in self.directory.workers() if body.ready])
+
+    def _run(self) -> None:
+        self.status = self.process.run()
+
+    def join(self) -> int | None:
+        self._thread.join(20)
+        return self.status
+
+    def close(self) -> None:
+        self.rig.extractor.hold.set()
+        self.health.stop()
+        self.join()
+
+
+@pytest.fixture
+def running(url: str) -> Iterator[Running]:
+    running = Running(url)
+    yield running
+    running.close()
+
+
+def test_a_worker_publishes_what_it_has(running: Running) -> None:
+    (body,) = running.directory.workers()
+    assert (body.id, body.ready, body.device) == ("w1", True, "cpu")
+    assert "nonet" in body.detail  # what could not be preloaded
+    (backbone,) = body.backbones
+    assert (backbone.name, backbone.default, backbone.resident) == ("fakenet", True, ["random:0"])
+    assert backbone.weights["present"] is False
+    assert "offshelf_queue_seconds" in body.metrics
+
+
+async def test_requests_and_jobs_are_served_and_the_end_is_orderly(
+    running: Running, url: str
+) -> None:
+    dataset = put_dataset(running.rig.store, separable(6))
+    job_id = running.rig.post("feature_set", dataset=dataset.id)
+    async with asker(url) as interactive:
+        replies = await interactive.ask(requests(interactive, "r", 5))
+        assert [reply.error and reply.error.code for reply in replies] == ["invalid_parameter"] * 5
+    running.rig.wait(job_id, JobState.SUCCEEDED)
+    running.health.stop()
+    assert running.join() == 0
+    assert running.directory.workers() == []
+
+
+def test_a_job_that_does_not_end_in_time_goes_back_to_the_queue(url: str) -> None:
+    running = Running(url, drain_s=0.3)
+    running.rig.extractor.hold.clear()
+    dataset = put_dataset(running.rig.store, separable(2))
+    job_id = running.rig.post("feature_set", dataset=dataset.id)
+    running.rig.until(lambda: running.rig.extractor.submitted)
+    running.health.stop()
+    successor = Rig(url)
+    successor.store.objects = running.rig.store.objects
+    successor.worker.start()
+    try:
+        assert successor.wait(job_id, JobState.SUCCEEDED, timeout_s=10) is JobState.SUCCEEDED
+    finally:
+        successor.close()
+        running.close()
+    assert running.status == 0
+
+
+def test_a_broken_device_turns_the_worker_red_and_ends_it_with_an_error(running: Running) -> None:
+    running.rig.extractor.faults = [WorkerError("the device is gone")]
+    running.health.suspect(WorkerError("an image failed"))
+    assert running.join() == 1
+
+
+def test_the_canary_is_tried_when_idle(url: str) -> None:
+    running = Running(url, canary_s=0.02)
+    try:
+        running.rig.until(lambda: running.rig.extractor.canaries >= 3)
+    finally:
+        running.close()
+    assert running.status == 0
+
+
+def test_a_heartbeat_that_fails_is_not_the_last(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = threading.Event()
+    publish = running.directory.publish
+    failures = [DependencyError("away"), RuntimeError("a bug")]
+
+    def unreliable(body: object, ttl_s: float) -> None:
+        if failures:
+            raise failures.pop()
+        publish(body, ttl_s)  # type: ignore[arg-type]
+        published.set()
+
+    monkeypatch.setattr(running.directory, "publish", unreliable)
+    assert published.wait(5)

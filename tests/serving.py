@@ -1,0 +1,128 @@
+"""Real `offshelf serve` processes for tests and benchmarks: start, look inside, kill, stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+import httpx
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+START_S: Final = 90.0
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def eventually(ask: Callable[[], T], what: str, within_s: float = 60.0) -> T:
+    """Poll until `ask` gives something true, and return it; fail with `what` if it never does."""
+    deadline_s = time.monotonic() + within_s
+    while time.monotonic() < deadline_s:
+        if answer := ask():
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(f"not within {within_s:.0f} s: {what}")
+
+
+@dataclass
+class Service:
+    """One `offshelf serve` with a data directory of its own; a context manager."""
+
+    data_dir: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+
+    def __enter__(self) -> Self:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.log_path = self.data_dir / "serve.log"
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("OFFSHELF_")
+        }
+        wanted = {"data_dir": self.data_dir, "port": self.port, **self.settings}
+        environment |= {f"OFFSHELF_{name.upper()}": str(v) for name, v in wanted.items()}
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "offshelf.cli", "serve"],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            eventually(self.ready, f"the service is ready; {self.log_path}", START_S)
+        except AssertionError:
+            self.__exit__()
+            raise AssertionError(self.log_path.read_text()[-4000:]) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(90)
+        except subprocess.TimeoutExpired:
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                child.kill()
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def ready(self) -> bool:
+        """Whether /readyz says so; raises when the process has ended instead."""
+        assert self.process.poll() is None, self.log_path.read_text()[-4000:]
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def pid_of(self, part: str) -> int:
+        """The pid of `worker` or `api`, by its command line."""
+        for child in psutil.Process(self.process.pid).children():
+            if child.cmdline()[-1] == part:
+                return child.pid
+        raise AssertionError(f"no {part} among the children")
+
+    def redis_pid(self) -> int:
+        """The pid of the embedded server, which is in a session of its own."""
+        socket_path = str(self.data_dir)
+        for process in psutil.process_iter(["name", "cmdline"]):
+            if "valkey-server" in (process.info["name"] or "") and any(
+                socket_path in argument for argument in process.info["cmdline"] or []
+            ):
+                pid: int = process.pid
+                return pid
+        raise AssertionError("no embedded server")
+
+    def kill(self, pid: int) -> None:
+        """SIGKILL: no time to tidy up."""
+        os.kill(pid, signal.SIGKILL)
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample of /metrics, summed over its labels."""
+        from prometheus_client.parser import text_string_to_metric_families
+
+        totals: dict[str, float] = {}
+        text = httpx.get(f"{self.url}/metrics", timeout=10).text
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
+        return totals

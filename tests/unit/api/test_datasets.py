@@ -1,0 +1,110 @@
+"""/v1/datasets: uploading, listing and showing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from offshelf.datasets import records
+from offshelf.errors import DependencyError
+from offshelf.store import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+
+    from tests.unit.api.conftest import Ports
+
+
+async def upload(http: httpx.AsyncClient, archive: bytes, name: str = "pets") -> httpx.Response:
+    return await http.post(
+        "/v1/datasets", files={"archive": ("pets.zip", archive)}, data={"name": name}
+    )
+
+
+async def test_an_upload_makes_a_dataset_of_its_folders(
+    http: httpx.AsyncClient, ports: Ports, pets: bytes
+) -> None:
+    answer = await upload(http, pets)
+    told = answer.json()
+    assert answer.status_code == 201
+    assert told["counts"] == {"cat": 2, "dog": 1}
+    assert (told["name"], told["total"], told["created_s"]) == ("pets", 3, 1000.0)
+    assert answer.headers["location"] == f"/v1/datasets/{told['id']}"
+    assert (await http.get(answer.headers["location"])).json() == told
+    dataset = records.load(ports.store, "default", told["id"])
+    assert [ports.store.get(layout.blob(item.sha256)) for item in dataset.items] == [
+        b"c1",
+        b"c2",
+        b"d1",
+    ]
+
+
+@pytest.mark.parametrize("media", ["application/zip", "application/octet-stream"])
+async def test_the_archive_may_be_the_whole_body(
+    media: str, http: httpx.AsyncClient, pets: bytes
+) -> None:
+    answer = await http.post(
+        "/v1/datasets?name=mine", content=pets, headers={"content-type": media}
+    )
+    assert (answer.status_code, answer.json()["name"]) == (201, "mine")
+
+
+async def test_the_same_upload_is_the_same_dataset(http: httpx.AsyncClient, pets: bytes) -> None:
+    first, second = await upload(http, pets, "one"), await upload(http, pets, "two")
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert first.json() == second.json()
+    assert len((await http.get("/v1/datasets")).json()["items"]) == 1
+
+
+async def test_an_unnamed_upload_is_called_like_its_file(
+    http: httpx.AsyncClient, pets: bytes
+) -> None:
+    answer = await http.post("/v1/datasets", files={"archive": ("pets.zip", pets)})
+    assert answer.json()["name"] == "pets.zip"
+
+
+async def test_pages_give_every_dataset_once(
+    http: httpx.AsyncClient, zipped: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    made = {(await upload(http, zipped({f"a/{i}.jpg": b"x"}))).json()["id"] for i in range(5)}
+    seen: list[str] = []
+    after: str | None = None
+    while True:
+        query: dict[str, Any] = {"limit": 2} | ({"after": after} if after else {})
+        page = (await http.get("/v1/datasets", params=query)).json()
+        seen += [dataset["id"] for dataset in page["items"]]
+        after = page["after"]
+        assert page["has_more"] == (after is not None)
+        if after is None:
+            break
+    assert seen == sorted(made)
+
+
+async def test_a_refused_upload_leaves_no_dataset(
+    http: httpx.AsyncClient, zipped: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    answer = await upload(http, zipped({"cat/1.jpg": b"x", "../2.jpg": b"x"}))
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")
+    assert (await http.get("/v1/datasets")).json()["items"] == []
+
+
+async def test_a_dataset_whose_card_was_lost_is_shown_all_the_same(
+    http: httpx.AsyncClient, ports: Ports, pets: bytes
+) -> None:
+    told = (await upload(http, pets)).json()
+    ports.store.delete(layout.dataset_card("default", told["id"]))
+    assert (await http.get("/v1/datasets")).json()["items"] == [told]
+
+
+async def test_a_store_that_is_away_is_503(
+    http: httpx.AsyncClient, ports: Ports, pets: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> bool:
+        raise DependencyError("the store is full")
+
+    monkeypatch.setattr(ports.store, "put_new", away)
+    answer = await upload(http, pets)
+    assert (answer.status_code, answer.json()["code"]) == (503, "dependency_unavailable")

@@ -1,0 +1,300 @@
+"""The command line against a service in memory: output, files, exit codes."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import offshelf_client
+from offshelf import __version__, bootstrap
+from offshelf.cli import app
+from offshelf.errors import NoWorker
+from tests.unit.client.fake_service import (
+    FakeService,
+    backbone_body,
+    head_card,
+    job_body,
+    problem,
+)
+from tests.unit.client.test_datasets_and_heads import DATASET, predictions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from offshelf.settings import Settings
+
+JOB = job_body(state="succeeded", total=2, done=2, result={"head": "h1"})
+COMMANDS = [
+    "", "serve", "api", "worker", "health", "features", "train", "predict", "weights",
+    "weights list", "backbones", "jobs", "jobs list", "jobs show", "jobs wait", "jobs cancel",
+    "demo",
+]  # fmt: skip
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeService:
+    """A service that every client of the command line speaks with."""
+    fake = FakeService(
+        routes={
+            ("GET", "/v1/backbones"): answer({"items": [backbone_body()], "has_more": False}),
+            ("GET", "/v1/backbones/alexnet"): answer(backbone_body()),
+            ("POST", "/v1/datasets"): answer(DATASET, 201),
+            ("POST", "/v1/heads"): answer(JOB, 202),
+            ("GET", "/v1/heads/h1"): answer(head_card()),
+            ("POST", "/v1/heads/h1/predict"): predictions,
+            ("GET", "/v1/jobs"): answer({"items": [JOB], "has_more": False}),
+            ("GET", "/v1/jobs/j1"): answer(JOB),
+            ("DELETE", "/v1/jobs/j1"): answer(JOB, 202),
+            ("GET", "/readyz"): answer({"status": "ready"}),
+            ("GET", "/livez"): answer({"status": "alive"}),
+        }
+    )
+    retry = offshelf_client.Retry(attempts=1)
+    made = partial(offshelf_client.Client, transport=fake.transport)
+    monkeypatch.setattr(
+        offshelf_client, "Client", lambda url=None, **more: made(url, **{"retry": retry, **more})
+    )
+    return fake
+
+
+def answer(body: Any, status: int = 200) -> Any:
+    """A route that always gives this."""
+    return lambda _: httpx.Response(status, json=body)
+
+
+def run(*arguments: str | Path) -> Result:
+    """Run the command line."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two images and one file that is none."""
+    for i in (1, 2):
+        Image.new("RGB", (8, 4), (i, 2 * i, 3 * i)).save(tmp_path / f"{i}.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_without_loading_the_service(command: str) -> None:
+    result = run(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: ")
+    assert "--help" in result.stdout
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"offshelf {__version__}\n"
+
+
+def test_features_of_several_taps_go_into_an_npz(fake: FakeService, photos: Path) -> None:
+    out = photos / "out.npz"
+    result = run("features", photos / "1.png", photos / "2.png", "--tap", "fc6", "--tap", "fc7:pre",
+                 "-o", out, "--backbone", "vgg16", "--weights", "random:0")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    with np.load(out) as npz:
+        assert npz["fc6"].tolist() == [[1, 2, 3, 8, 4], [2, 4, 6, 8, 4]]
+        assert npz["fc7:pre"].shape == (2, 5)
+        meta = json.loads(npz["meta"].tobytes())
+    assert meta["backbone"] == "vgg16"
+    assert meta["fingerprints"]["fc6"] == "print-fc6"
+    assert meta["files"] == [str(photos / "1.png"), str(photos / "2.png")]
+    assert "fc7:pre  2x5" in result.stdout
+    assert "RANDOM WEIGHTS" in result.stdout
+    assert sorted(p.name for p in photos.iterdir()) == ["1.png", "2.png", "bad.png", "out.npz"]
+
+
+def test_features_of_one_tap_go_into_an_npy(fake: FakeService, photos: Path) -> None:
+    out = photos / "out.npy"
+    assert run("features", photos / "2.png", "--tap", "fc6", "-o", out).exit_code == 0
+    assert np.load(out).tolist() == [[2, 4, 6, 8, 4]]
+
+
+def test_failed_images_end_it_or_are_skipped(fake: FakeService, photos: Path) -> None:
+    result = run("features", photos, "--tap", "fc6", "-o", photos / "out.npz")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: 1 of 3 images failed: image 2 (bad.png): not an image [invalid_image]\n"
+    )
+    assert not (photos / "out.npz").exists()
+    result = run("features", photos, "--tap", "fc6", "-o", photos / "out.npz", "--on-error", "skip")
+    assert result.exit_code == 0
+    assert "skipped image 2 (bad.png)" in result.stderr
+    with np.load(photos / "out.npz") as npz:
+        assert npz["fc6"].shape == (2, 5)
+        assert list(json.loads(npz["meta"].tobytes())["failed"]) == [str(photos / "bad.png")]
+
+
+def test_progress_goes_to_stderr_when_forced(fake: FakeService, photos: Path) -> None:
+    result = run("features", photos / "1.png", "--tap", "fc6", "--progress")
+    assert "images: 1/1 images" in result.stderr
+    assert run("features", photos / "1.png", "--tap", "fc6").stderr == ""
+
+
+def test_train_uploads_trains_and_prints_the_metrics(fake: FakeService, photos: Path) -> None:
+    result = run("train", photos, "--tap", "fc7", "--kind", "logreg", "-C", "0.5",
+                 "--train-per-class", "3", "--seed", "7")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    body = json.loads(fake.requests[1].content)
+    assert body["taps"] == ["fc7"]
+    assert (body["kind"], body["C"]) == ("logreg", 0.5)
+    assert body["split"] == {"train_per_class": 3, "test_per_class": None, "seed": 7}
+    assert "head h1" in result.stdout
+    assert "test        4    75.0 %           70.0 %" in result.stdout
+
+
+def test_train_prints_json(fake: FakeService, photos: Path) -> None:
+    assert json.loads(run("train", photos, "--json").stdout)["id"] == "h1"
+
+
+def test_failed_training_is_one_line_and_exit_code_1(fake: FakeService, photos: Path) -> None:
+    error = {"code": "invalid_parameter", "message": "class a has 2 images", "retryable": False}
+    fake.routes["POST", "/v1/heads"] = answer(job_body(state="failed", error=error), 202)
+    result = run("train", photos)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: job j1 failed: class a has 2 images\n"
+
+
+def test_predict_prints_a_table_or_json(fake: FakeService, tmp_path: Path) -> None:
+    files = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    files[0].write_bytes(b"a")
+    files[1].write_bytes(b"d")
+    lines = run("predict", "h1", *files).stdout.splitlines()
+    assert [line.split() for line in lines] == [
+        ["image", "label", "score"],
+        [str(files[0]), "b", "98.5000"],
+        [str(files[1]), "a", "100.0000"],
+    ]
+    found = json.loads(run("predict", "h1", tmp_path, "--json").stdout)
+    assert [(p["name"], p["label"]) for p in found] == [(str(files[0]), "b"), (str(files[1]), "a")]
+    assert len(run("predict", "h1", *files, "--top", "2").stdout.splitlines()) == 5
+
+
+def test_backbones_and_their_taps(fake: FakeService) -> None:
+    assert "alexnet (default)  missing  fc7" in run("backbones").stdout
+    taps = run("backbones", "alexnet").stdout
+    assert "fc7 (and :pre)  4096" in taps
+    assert "= fc7" in taps
+    assert json.loads(run("backbones", "alexnet", "--json").stdout)["name"] == "alexnet"
+    assert json.loads(run("backbones", "--json").stdout)[0]["name"] == "alexnet"
+
+
+def test_jobs(fake: FakeService) -> None:
+    for command in (["list"], ["wait", "j1"], ["cancel", "j1"]):
+        assert run("jobs", *command).stdout.splitlines()[1].split()[:3] == [
+            "j1", "head", "succeeded",
+        ]  # fmt: skip
+    assert json.loads(run("jobs", "list", "--json").stdout)[0]["id"] == "j1"
+    assert json.loads(run("jobs", "show", "j1").stdout)["done"] == 2
+
+
+def test_service_error_is_one_line_with_its_code_and_request(fake: FakeService) -> None:
+    fake.replies = [problem(404, "unknown_name")]
+    result = run("backbones", "resnet5")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: told unknown_name [unknown_name, request r1]\n"
+
+
+def test_absent_service_is_told_with_what_to_do(fake: FakeService) -> None:
+    fake.replies = [httpx.ConnectError("refused")]
+    result = run("backbones")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: GET /v1/backbones: refused; is the service running?")
+
+
+def test_debug_lets_the_error_through(fake: FakeService) -> None:
+    fake.replies = [problem(404, "unknown_name")]
+    result = run("--debug", "backbones", "resnet5")
+    assert isinstance(result.exception, offshelf_client.UnknownNameError)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["features", "nowhere.png"],
+        ["features", "{image}", "-o", "out.csv"],
+        ["features", "{image}", "--tap", "fc6", "--tap", "fc7", "-o", "out.npy"],
+        ["features", "{image}", "-o", "nowhere/out.npz"],
+        ["features"],
+        ["features", "{image}", "--on-error", "shrug"],
+        ["train", "nowhere"],
+        ["train", "{folder}", "--kind", "forest"],
+        ["train", "{folder}", "--train-per-class", "0"],
+        ["serve", "--port", "99999"],
+        ["serve", "--log-level", "chatty"],
+        ["nothing"],
+        [],
+    ],
+    ids=" ".join,
+)
+def test_misuse_is_exit_code_2_and_calls_nobody(
+    fake: FakeService, photos: Path, arguments: list[str]
+) -> None:
+    places = {"image": photos / "1.png", "folder": photos}
+    result = run(*(argument.format(**places) for argument in arguments))
+    assert result.exit_code == 2
+    assert fake.requests == []
+
+
+@pytest.mark.parametrize(
+    ("command", "function"), [("serve", "serve"), ("api", "run_api"), ("worker", "run_worker")]
+)
+def test_options_win_over_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, function: str
+) -> None:
+    seen: list[Settings] = []
+    monkeypatch.setattr(bootstrap, function, lambda settings: seen.append(settings) or 0)
+    monkeypatch.setenv("OFFSHELF_DATA_DIR", "/elsewhere")
+    monkeypatch.setenv("OFFSHELF_LOG_LEVEL", "error")
+    result = run(command, "--data-dir", tmp_path, "--redis-url", "redis://there/0")
+    assert result.exit_code == 0, result.output
+    (settings,) = seen
+    assert (settings.data_dir, settings.redis_url) == (tmp_path, "redis://there/0")
+    assert settings.log_level == "error"
+
+
+def test_bad_setting_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFSHELF_PORT", "http")
+    result = run("serve")
+    assert result.exit_code == 2
+    assert "port" in result.stderr
+
+
+def test_status_of_the_worker_is_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "run_worker", lambda _: 3)
+    assert run("worker").exit_code == 3
+
+
+def test_health_is_an_exit_code(fake: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("health").stdout == "ok\n"
+    assert run("health", "--live").exit_code == 0
+    assert [request.url.path for request in fake.requests] == ["/readyz", "/livez"]
+    fake.replies = [problem(503, "no_worker", retryable=True)]
+    result = run("health")
+    assert (result.exit_code, len(fake.requests)) == (1, 3)
+    assert "told no_worker" in result.stderr
+
+    def nobody(_: Settings) -> None:
+        raise NoWorker("no live worker on this host")
+
+    monkeypatch.setattr(bootstrap, "worker_health", nobody)
+    result = run("health", "--worker")
+    assert (result.exit_code, result.stderr) == (1, "error: no live worker on this host\n")
+
+
+def test_weights_list_names_every_backbone(tmp_path: Path) -> None:
+    (tmp_path / "alexnet.safetensors").write_bytes(b"")
+    result = run("weights", "list", "--weights-dir", tmp_path, "--json")
+    assert result.exit_code == 0, result.output
+    rows = {row["backbone"]: row for row in json.loads(result.stdout)}
+    assert rows["alexnet"]["file"] == str(tmp_path / "alexnet.safetensors")
+    assert {"alexnet", "vgg16", "resnet50", "squeezenet1_0"} <= set(rows)
+    assert "alexnet" in run("weights", "list", "--weights-dir", tmp_path).stdout

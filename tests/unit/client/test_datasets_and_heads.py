@@ -1,0 +1,152 @@
+"""Uploads of folders and archives, and predictions."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+import offshelf_client as sdk
+from offshelf import schemas
+from tests.unit.client.fake_service import (
+    WEIGHTS,
+    FakeService,
+    head_card,
+    problem,
+    read_form,
+)
+
+DATASET = schemas.DatasetBody(
+    id="d1", name="flowers", created_s=1.0, classes=["a", "b"], counts={"a": 1, "b": 1}, total=2,
+    skipped=[],
+).model_dump(mode="json")  # fmt: skip
+
+
+def created(_: httpx.Request) -> httpx.Response:
+    return httpx.Response(201, json=DATASET)
+
+
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "flowers"
+    for name in ("b/2.jpg", "a/1.png", "a/notes.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode() * 1000)
+    return root
+
+
+def test_folder_is_packed_by_class_without_its_owner(tmp_path: Path) -> None:
+    fake = FakeService(routes={("POST", "/v1/datasets"): created})
+    told: list[sdk.Progress] = []
+    with sdk.Client(transport=fake.transport) as client:
+        dataset = client.datasets.upload(folder(tmp_path), progress=told.append)
+    assert dataset.classes == ("a", "b")
+    files, fields = read_form(fake.requests[0])
+    ((field, name, content),) = files
+    assert (field, name) == ("archive", "flowers.tar")
+    assert fields == {"name": ["flowers"]}
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        members = tar.getmembers()
+        assert [member.name for member in members] == ["a/1.png", "b/2.jpg"]
+        assert {(m.uid, m.gid, m.uname, m.gname) for m in members} == {(0, 0, "", "")}
+        packed = tar.extractfile("b/2.jpg")
+        assert packed is not None
+        assert packed.read() == b"b/2.jpg" * 1000
+    assert (told[-1].done, told[-1].unit) == (len(content), "bytes")
+    assert told[-1].total == len(content)
+
+
+async def test_async_upload_of_an_archive_sends_it_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "flowers.tar.gz"
+    path.write_bytes(b"\x1f\x8b" + bytes(100_000))
+    fake = FakeService(routes={("POST", "/v1/datasets"): created})
+    async with sdk.AsyncClient(transport=fake.transport) as client:
+        await client.datasets.upload(path, name="mine")
+    ((_, name, content),), fields = read_form(fake.requests[0])
+    assert (name, content, fields) == ("flowers.tar.gz", path.read_bytes(), {"name": ["mine"]})
+
+
+def test_upload_is_sent_again_from_its_start(tmp_path: Path) -> None:
+    retry = sdk.Retry(sleep=lambda _: None)
+    away = problem(503, "dependency_unavailable", retryable=True)
+    fake = FakeService([away], {("POST", "/v1/datasets"): created})
+    with sdk.Client(transport=fake.transport, retry=retry) as client:
+        client.datasets.upload(folder(tmp_path))
+    contents = [read_form(request)[0][0][2] for request in fake.requests]
+    assert len(contents) == 2
+    assert contents[0] == contents[1]
+
+
+def test_folder_without_images_and_missing_folder_are_told(tmp_path: Path) -> None:
+    with sdk.Client(transport=FakeService().transport) as client:
+        with pytest.raises(sdk.UnreadableImage, match="no images"):
+            client.datasets.upload(tmp_path)
+        with pytest.raises(sdk.UnreadableImage, match="cannot read"):
+            client.datasets.upload(tmp_path / "gone")
+
+
+def predictions(request: httpx.Request) -> httpx.Response:
+    """Label by the first byte; what starts with `x` is no image."""
+    files, _ = read_form(request)
+    found: list[schemas.Prediction] = []
+    for index, (_, name, data) in enumerate(files):
+        if data[:1] == b"x":
+            error = schemas.ErrorBody(code="invalid_image", message="not an image")
+            found.append(schemas.Prediction(index=index, name=name, status="error", error=error))
+        else:
+            scores = {"a": float(data[0]), "b": 98.5}
+            label = max(scores, key=lambda k: scores[k])
+            ok: dict[str, Any] = {"index": index, "name": name, "status": "ok"}
+            found.append(schemas.Prediction(**ok, label=label, scores=scores))
+    if all(p.status == "error" for p in found):
+        return problem(422, "invalid_image", items=[
+            p.model_dump(mode="json", include={"index", "name", "status", "error"}) for p in found
+        ])  # fmt: skip
+    answer = schemas.PredictAnswer(
+        request_id="r1", head="h1", fingerprint="f", backbone="alexnet",
+        weights=schemas.WeightsBody(**WEIGHTS), predictions=found,
+    )  # fmt: skip
+    return httpx.Response(200, json=answer.model_dump(mode="json"))
+
+
+def head_service() -> FakeService:
+    return FakeService(
+        routes={
+            ("GET", "/v1/heads/h1"): lambda _: httpx.Response(200, json=head_card()),
+            ("POST", "/v1/heads/h1/predict"): predictions,
+            ("DELETE", "/v1/heads/h1"): lambda _: httpx.Response(204),
+        }
+    )
+
+
+def test_predictions_come_in_order_over_several_requests() -> None:
+    with sdk.Client(transport=head_service().transport) as client:
+        found = client.heads.get("h1").predict([b"a", b"b", b"c", b"d", b"e"], batch_size=2)
+    assert [p.label for p in found] == ["b", "b", "a", "a", "a"]
+    assert [p.index for p in found] == [0, 1, 2, 3, 4]
+    assert found[2].top(1) == [("a", 99.0)]
+    assert found[0].top() == [("b", 98.5), ("a", 97.0)]
+
+
+def test_failed_images_are_listed_or_left_out() -> None:
+    images: list[Any] = [b"a", b"x", b"x", b"x", Path("gone.png"), b"c"]
+    with sdk.Client(transport=head_service().transport) as client:
+        head = client.heads.get("h1")
+        found = head.predict(images, on_error="skip", batch_size=2)
+        with pytest.raises(sdk.ImagesFailed) as caught:
+            head.predict(images, batch_size=2)
+    assert [p.index for p in found] == [0, 5]
+    assert [item.index for item in caught.value.items] == [1, 2, 3, 4]
+
+
+def test_prediction_of_arrays_and_deletion() -> None:
+    fake = head_service()
+    with sdk.Client(transport=fake.transport) as client:
+        head = client.heads.get("h1")
+        assert len(head.predict(np.zeros((2, 4, 4, 3), np.uint8))) == 2
+        head.delete()
+    assert fake.requests[-1].method == "DELETE"

@@ -1,0 +1,78 @@
+"""Where progress is shown, and how."""
+
+from __future__ import annotations
+
+import builtins
+import io
+
+import pytest
+
+from offshelf_client._models import Progress
+from offshelf_client._progress import describe, plain_lines, showing
+
+HALF = Progress("extracting", 4, 8, failed=1)
+
+
+class Terminal(io.StringIO):
+    """A file that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("option", "out", "shown"),
+    [
+        (False, Terminal(), False),
+        (True, io.StringIO(), False),
+        (True, Terminal(), True),
+        ("force", io.StringIO(), True),
+        ("force", Terminal(), True),
+    ],
+)
+def test_it_is_shown_on_terminals_or_when_forced(option, out, shown: bool) -> None:
+    with showing(option, out) as show:
+        show(HALF)
+    assert ("extracting" in out.getvalue()) is shown
+
+
+def test_callable_gets_it() -> None:
+    told: list[Progress] = []
+    with showing(told.append) as show:
+        show(HALF)
+    assert told == [HALF]
+
+
+def test_without_rich_a_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without_rich(name: str, *more, **named):
+        if name.startswith("rich"):
+            raise ImportError(name)
+        return real(name, *more, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without_rich)
+    out = Terminal()
+    with showing(True, out) as show:
+        show(HALF)
+    assert out.getvalue() == "extracting: 4/8 images, 1 failed\n"
+
+
+def test_plain_lines_come_at_every_tenth_and_stage() -> None:
+    out = io.StringIO()
+    show = plain_lines(out)
+    for done in range(1001):
+        show(Progress("extracting", done, 1000))
+    show(Progress("training", 1000, 1000))
+    assert len(out.getvalue().splitlines()) == 12
+
+
+@pytest.mark.parametrize(
+    ("progress", "line"),
+    [
+        (Progress("", 3, None), "working: 3 images"),
+        (Progress("upload", 3, 9, unit="bytes"), "upload: 3/9 bytes"),
+    ],
+)
+def test_description(progress: Progress, line: str) -> None:
+    assert describe(progress) == line

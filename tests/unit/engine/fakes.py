@@ -1,0 +1,102 @@
+"""An engine whose networks do what a test tells them."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from offshelf.backbones.interface import Alias, Card, PublishedWeights, Tap
+from offshelf.core.spec import Preprocessing
+from offshelf.engine.interface import Engine, Features, Output, Pixels, Resident, WeightsInfo
+from offshelf.errors import UnknownName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import torch
+
+SIDE = 4
+MEAN = Output("mean")
+
+
+def _unbuilt() -> torch.nn.Module:
+    raise AssertionError("a fake has no network")
+
+
+CARD = Card(
+    name="fake",
+    build=_unbuilt,
+    taps=(
+        Tap("map", "map", (3, SIDE, SIDE), 1, 1),
+        Tap("mean", "mean", (3,), pre=True),
+    ),
+    preprocessing=Preprocessing(SIDE, SIDE, "bilinear", (0, 0, 0), (1, 1, 1)),
+    weights=PublishedWeights("NONE", "", "", "none"),
+    aliases={"penultimate": Alias("map", pool="avg")},
+)
+
+
+def pixels(value: int, count: int = 1) -> Pixels:
+    """`count` inputs that are one grey."""
+    return np.full((count, SIDE, SIDE, 3), value, dtype=np.uint8)
+
+
+def mean_colours(batch: Pixels, outputs: Sequence[Output]) -> dict[Output, Features]:
+    """The mean colour for vectors, the pixels for maps."""
+    maps = batch.transpose(0, 3, 1, 2).astype(np.float32)
+    means: Features = maps.mean((2, 3))
+    return {o: maps if o.tap == "map" and o.pooling == "none" else means for o in outputs}
+
+
+@dataclass
+class FakeResident(Resident):
+    """Runs `behave`; remembers the batches; can be held at its gate."""
+
+    behave: Callable[[Pixels, Sequence[Output]], dict[Output, Features]] = mean_colours
+    batches: list[list[int]] = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)
+    entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    digest: str = "d" * 64
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    @property
+    def card(self) -> Card:
+        return CARD
+
+    @property
+    def weights(self) -> WeightsInfo:
+        return WeightsInfo("random", "random:0", self.digest, "none")
+
+    def forward(self, batch: Pixels, outputs: Sequence[Output]) -> dict[Output, Features]:
+        self.entered.release()
+        assert self.gate.wait(20), "the test never opened the gate"
+        self.batches.append([int(v) for v in batch[:, 0, 0, 0]])
+        return self.behave(batch, outputs)
+
+
+@dataclass
+class FakeEngine(Engine):
+    """Loads FakeResidents for the name `fake`; `loads` has every load."""
+
+    on_load: Callable[[], None] = lambda: None
+    loads: list[tuple[str, str | None]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return "fake"
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    def load(self, backbone: str, weights: str | None) -> FakeResident:
+        self.loads.append((backbone, weights))
+        self.on_load()
+        if backbone != "fake":
+            raise UnknownName(f"no backbone named {backbone!r}")
+        return FakeResident()

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from offshelf.engine.graph import Traced
+
+
+class Writer(nn.Module):
+    """Writes in place in every way that torch has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        y = self.relu(x)
+        y = self.second(y)
+        y += x  # x was overwritten by the ReLU
+        z = self.relu(y - 0.3)
+        z *= 2.0
+        z = F.leaky_relu(z - 0.2, 0.1, True)
+        z = F.hardtanh(z - 0.1, -1.0, 1.0, inplace=True)
+        z = torch.relu_(z + 0.05)
+        z = F.relu_(z - 0.05)
+        t = z - 0.1
+        t.mul_(3.0)  # the result is not even named
+        return t.clamp_(min=-0.2)
+
+
+class Chain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc6, self.relu = nn.Linear(8, 8), nn.ReLU(inplace=True)
+        self.fc7 = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.relu(self.fc7(self.relu(self.fc6(x))))
+        return y
+
+
+def test_inplace_relu_does_not_leak_into_pre() -> None:
+    # thingsvision#44, captum#156, caffe#3366: a hook saw what the ReLU had left.
+    torch.manual_seed(0)
+    network, x = Chain(), torch.randn(32, 8)
+    want = network.fc6(x)
+    traced = Traced(network)
+    nodes = [traced.before("relu"), traced.node("relu"), traced.before("relu_1")]
+    with torch.inference_mode():
+        before, after, before_7 = traced.program(nodes)(x)
+    assert torch.equal(before, want)
+    assert (before < 0).any()
+    assert torch.equal(after, want.relu())
+    assert (before_7 < 0).any()
+
+
+def test_out_of_place_computes_what_in_place_computed() -> None:
+    torch.manual_seed(0)
+    network, x = Writer(), torch.randn(64, 6)
+    with torch.inference_mode():
+        want = network(x.clone())
+        traced = Traced(network)
+        last = next(n for n in traced._graph.nodes if n.op == "output").all_input_nodes[0]
+        every = [n for n in traced._graph.nodes if n.op not in ("output", "placeholder")]
+        values = dict(zip(every, traced.program(every)(x), strict=True))
+    assert torch.equal(values[last], want)
+    copies = {id(v): v.clone() for v in values.values()}
+    with torch.inference_mode():
+        again = traced.program(every)(x)
+    assert all(torch.equal(a, copies[id(v)]) for a, v in zip(again, values.values(), strict=True))
+    assert len({v.data_ptr() for v in values.values()}) == len(values)
+
+
+def test_layers_beyond_the_deepest_tap_are_not_computed() -> None:
+    traced = Traced(Chain())
+    program = traced.program([traced.before("relu")])
+    assert [n.target for n in program.graph.nodes if n.op == "call_module"] == ["fc6"]
+
+
+def test_parts_share_their_parameters() -> None:
+    network = Chain()
+    traced = Traced(network)
+    program = traced.program([traced.node("relu_1")])
+    assert program.fc6.weight is network.fc6.weight
+
+
+def test_dropout_is_off_though_the_network_came_in_training_mode() -> None:
+    network = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.9)).train()
+    traced = Traced(network)
+    x = torch.randn(4, 8)
+    (dropped,) = traced.program([traced.node("1")])(x)
+    assert torch.equal(dropped, network[0](x))
+
+
+class AssignsPart(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x[:, 0] = 0
+        return x
+
+
+def test_what_cannot_be_rewritten_is_refused() -> None:
+    with pytest.raises((ValueError, TypeError), match="assign"):
+        Traced(AssignsPart())

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from offshelf.engine.canary import canary
+from offshelf.engine.residency import Residency
+from offshelf.errors import UnknownName, WorkerError
+from tests.unit.engine.fakes import FakeEngine, FakeResident, mean_colours
+
+
+def test_many_that_ask_at_once_share_one_load() -> None:
+    gate, started = threading.Event(), threading.Event()
+
+    def on_load() -> None:
+        started.set()
+        assert gate.wait(20)
+
+    engine = FakeEngine(on_load)
+    residency = Residency(engine)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(residency.get, "fake", None) for _ in range(8)]
+        assert started.wait(20)
+        assert residency.loaded() == {}
+        gate.set()
+        residents = {id(future.result(20)) for future in asked}
+    assert len(residents) == 1
+    assert engine.loads == [("fake", None)]
+
+
+def test_other_weights_are_another_load() -> None:
+    engine = FakeEngine()
+    residency = Residency(engine)
+    trained, seeded = residency.get("fake", None), residency.get("fake", "random:1")
+    assert trained is not seeded
+    assert residency.get("fake", "random:1") is seeded
+    assert residency.loaded() == {("fake", None): trained, ("fake", "random:1"): seeded}
+
+
+def test_a_failed_load_is_told_and_tried_anew() -> None:
+    engine = FakeEngine()
+    residency = Residency(engine)
+    for _ in range(2):
+        with pytest.raises(UnknownName):
+            residency.get("nosuch", None)
+    assert len(engine.loads) == 2
+    assert residency.loaded() == {}
+
+
+def test_a_backbone_that_fails_its_canary_is_not_kept() -> None:
+    residency = Residency(FakeEngine(), check=lambda _resident: canary(broken))
+    broken = FakeResident(lambda batch, outputs: {o: np.full((1, 3), np.nan) for o in outputs})
+    with pytest.raises(WorkerError, match="not finite"):
+        residency.get("fake", None)
+    assert residency.loaded() == {}
+
+
+def test_the_canary_notices_features_that_change() -> None:
+    drift = iter(range(1, 10))
+    resident = FakeResident(
+        lambda batch, outputs: {o: v + next(drift) for o, v in mean_colours(batch, outputs).items()}
+    )
+    with pytest.raises(WorkerError, match="differ from one run to the next"):
+        canary(resident)
+    canary(FakeResident())

@@ -1,0 +1,31 @@
+"""What the documents promise is what the code has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from offshelf.errors import error_codes
+from offshelf.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_settings_page_lists_every_setting_and_no_other() -> None:
+    rows = re.findall(r"^\| (`.*?`) \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE)
+    documented = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(documented) == sorted(Settings.model_fields)
+
+
+def test_errors_page_lists_every_code_with_its_status() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", page, re.MULTILINE))
+    assert rows == {code: str(kind.status) for code, kind in error_codes().items()}
+
+
+def test_settings_survive_the_way_through_the_environment(monkeypatch) -> None:
+    settings = Settings(port=1234, preload="alexnet, vgg16", linger_ms=0.5, data_dir=Path("/x"))
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == settings
+    assert settings.preload_names == ["alexnet", "vgg16"]

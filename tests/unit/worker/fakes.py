@@ -1,0 +1,197 @@
+"""Fakes of the worker's ports: an extractor that reads pixels' means, a store, a step queue."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from offshelf.backbones.interface import Card, PublishedWeights, Tap
+from offshelf.core.spec import FeatureSpec, Preprocessing
+from offshelf.engine.interface import WeightsInfo
+from offshelf.errors import InvalidImage, UnknownName
+from offshelf.schemas import Dataset, DatasetItem, FeatureParams
+from offshelf.store import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import torch
+
+    from offshelf.core.batching import Lane
+    from offshelf.engine.interface import Features
+    from offshelf.queue.tasks import Step
+
+PREPROCESSING = Preprocessing(256, 224, "bilinear", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+D = 6
+
+
+def no_network() -> torch.nn.Module:
+    raise AssertionError("a fake is never built")
+
+
+CARD = Card(
+    name="fakenet",
+    build=no_network,
+    taps=(Tap("fc7", "fc7", (D,), pre=True), Tap("conv5", "conv5", (2, 1, 3))),
+    preprocessing=PREPROCESSING,
+    weights=PublishedWeights("V1", "https://example.org/fakenet-00000000.pth", "00000000", "MIT"),
+)
+
+
+@dataclass
+class FakeResident:
+    card: Card = CARD
+    weights: WeightsInfo = field(
+        default_factory=lambda: WeightsInfo("random", "random:0", "d" * 64, "none")
+    )
+
+    def forward(self, batch: Any, outputs: Any) -> Any:
+        raise AssertionError("the fake extractor does not run its resident")
+
+
+@dataclass(frozen=True)
+class FakePlan:
+    resident: FakeResident
+    specs: dict[str, FeatureSpec]
+
+
+def features_of(image: bytes, tap: str) -> Features:
+    """What the fake extractor gives: the image's first D bytes, scaled, in the tap's shape."""
+    values = np.frombuffer(image[:D], np.uint8).astype(np.float32) / 255
+    return values.reshape(2, 1, 3) if tap == "conv5" else values
+
+
+class FakeExtractor:
+    """Runs on a thread; images that start with `bad` fail. `hold` keeps everything waiting."""
+
+    def __init__(self) -> None:
+        self.resident = FakeResident()
+        self.submitted = 0
+        self.hold = threading.Event()
+        self.hold.set()
+        self.faults: list[BaseException] = []
+        self.canaries = 0
+        self._pool = ThreadPoolExecutor(4)
+
+    def resolve(self, params: FeatureParams) -> FakePlan:
+        if params.backbone not in (None, "fakenet"):
+            raise UnknownName(f"no backbone {params.backbone!r}")
+        weights = self.resident.weights
+        specs = {
+            tap: FeatureSpec("fakenet", weights.digest, tap, params.view, PREPROCESSING)
+            for tap in params.taps
+        }
+        return FakePlan(self.resident, specs)
+
+    def submit(
+        self, image: bytes, plan: Any, lane: Lane, deadline_s: float | None = None
+    ) -> Future[dict[str, Features]]:
+        self.submitted += 1
+        return self._pool.submit(self._run, image, plan)
+
+    def _run(self, image: bytes, plan: FakePlan) -> dict[str, Features]:
+        if not self.hold.wait(30):
+            raise AssertionError("held for ever")
+        if self.faults:
+            raise self.faults.pop()
+        if image.startswith(b"bad"):
+            raise InvalidImage("no image")
+        return {tap: features_of(image, tap) for tap in plan.specs}
+
+    def canary(self, resident: Any, timeout_s: float) -> None:
+        self.canaries += 1
+        if self.faults:
+            raise self.faults.pop()
+
+    def close(self, timeout_s: float) -> None:
+        self._pool.shutdown(wait=True)
+
+
+class MemoryStore:
+    """`store.interface.Store` in a dict; counts what was written."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.writes: list[str] = []
+
+    def put(self, key: str, data: bytes) -> None:
+        self.objects[key] = data
+        self.writes.append(key)
+
+    def put_new(self, key: str, data: bytes | Path) -> bool:
+        if key in self.objects:
+            return False
+        self.put(key, data if isinstance(data, bytes) else data.read_bytes())
+        return True
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self.objects[key]
+        except KeyError:
+            raise UnknownName(f"no object {key}") from None
+
+    def exists(self, key: str) -> bool:
+        return key in self.objects
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        return iter(sorted(key for key in self.objects if key.startswith(prefix)))
+
+    def delete(self, key: str) -> None:
+        self.objects.pop(key, None)
+
+
+class ListQueue:
+    """`queue.interface.StepQueue` that keeps what was enqueued."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[Step, str, int | None]] = []
+
+    def enqueue(self, step: Step, job_id: str, index: int | None = None) -> None:
+        self.steps.append((step, job_id, index))
+
+    def run(self, perform: Callable[[Step, str, int | None], None]) -> None:
+        """Perform what is enqueued, and what that enqueues, in order."""
+        while self.steps:
+            perform(*self.steps.pop(0))
+
+
+def put_dataset(
+    store: MemoryStore, images: dict[str, list[bytes]], owner: str = "default"
+) -> Dataset:
+    """A dataset of these images by class, with its blobs, in the store."""
+    items = []
+    for label, members in sorted(images.items()):
+        for number, image in enumerate(members):
+            sha256 = hashlib.sha256(image).hexdigest()
+            store.put_new(layout.blob(sha256), image)
+            items.append(
+                DatasetItem(
+                    path=f"{label}/{number:03d}", label=label, sha256=sha256, bytes=len(image)
+                )
+            )
+    digest = hashlib.sha256(repr(items).encode()).hexdigest()[:16]
+    dataset = Dataset(
+        id=f"ds-{digest}",
+        owner=owner,
+        name="fake",
+        created_s=1.0,
+        classes=sorted(images),
+        items=items,
+    )
+    store.put_new(layout.dataset(owner, dataset.id), dataset.model_dump_json().encode())
+    return dataset
+
+
+def separable(count: int, seed: int = 0) -> dict[str, list[bytes]]:
+    """Two classes of images whose features a line parts: dark and bright."""
+    random = np.random.default_rng(seed)
+    return {
+        "bright": [random.integers(160, 256, D, np.uint8).tobytes() for _ in range(count)],
+        "dark": [random.integers(0, 90, D, np.uint8).tobytes() for _ in range(count)],
+    }

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from offshelf.errors import InvalidParameter, JobCancelled, WorkerError
+from offshelf.heads.fit import FitParams
+from offshelf.worker.training import Trainer, TrainingSet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PARAMS = FitParams("svm", 1.0, ["a", "b"])
+
+
+def prepared(workdir: Path) -> TrainingSet:
+    y = np.arange(40, dtype=np.int64) % 2
+    X = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32) + 4 * y[:, None]
+    np.save(workdir / "X.npy", X.astype(np.float32))
+    return TrainingSet(y, np.arange(30), np.arange(30, 40))
+
+
+def nothing() -> None:
+    """A check that lets it go on."""
+
+
+def test_a_child_fits_and_reports(tmp_path: Path) -> None:
+    trained = Trainer(60).fit(tmp_path, PARAMS, prepared(tmp_path), nothing)
+    assert trained.coef.shape == (2, 4)
+    assert trained.report.train.images == 30
+    assert trained.report.test is not None
+    assert trained.report.test.accuracy == 1.0
+    assert set(trained.report.versions) == {"offshelf", "scikit-learn", "numpy"}
+
+
+def test_what_the_caller_did_wrong_comes_back_as_such(tmp_path: Path) -> None:
+    training_set = prepared(tmp_path)
+    training_set.labels[:] = 0
+    with pytest.raises(InvalidParameter, match="no training image of: b"):
+        Trainer(60).fit(tmp_path, PARAMS, training_set, nothing)
+
+
+def test_a_child_that_breaks_is_our_fault(tmp_path: Path) -> None:
+    training_set = prepared(tmp_path)
+    (tmp_path / "X.npy").write_bytes(b"no array")
+    with pytest.raises(WorkerError, match="status 1"):
+        Trainer(60).fit(tmp_path, PARAMS, training_set, nothing)
+
+
+def test_a_cancel_kills_the_child(tmp_path: Path) -> None:
+    def cancel() -> None:
+        raise JobCancelled("enough")
+
+    began_s = time.monotonic()
+    with pytest.raises(JobCancelled):
+        Trainer(60).fit(tmp_path, PARAMS, prepared(tmp_path), cancel)
+    assert time.monotonic() - began_s < 5
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_a_fit_that_takes_too_long_is_killed(tmp_path: Path) -> None:
+    with pytest.raises(InvalidParameter, match=r"longer than 0\.01 s"):
+        Trainer(0.01).fit(tmp_path, PARAMS, prepared(tmp_path), nothing)
+
+
+def test_a_child_without_its_parent_ends_and_cleans_up(tmp_path: Path) -> None:
+    workdir = tmp_path / "work"
+    workdir.mkdir()
+    PARAMS.write(workdir)
+    prepared(workdir).write(workdir)
+    os.mkfifo(workdir / "block")
+    (workdir / "X.npy").unlink()
+    (workdir / "X.npy").symlink_to(workdir / "block")  # it would read for ever
+    child = subprocess.Popen(
+        [sys.executable, "-m", "offshelf.heads.fit", str(workdir), "1"],  # not its parent
+        stderr=subprocess.DEVNULL,
+    )
+    assert child.wait(20) == 1
+    assert not workdir.exists()
