@@ -184,7 +184,7 @@ def test_missing_weights_name_the_file_and_where_to_put_it(service: Service) -> 
         ("GET", "/v1/datasets/none", 404, "unknown_name"),
         ("GET", "/v1/heads/none", 404, "unknown_name"),
         ("GET", "/v1/backbones/none", 404, "unknown_name"),
-        ("POST", "/v1/features", 422, "invalid_parameter"),
+        ("POST", "/v1/features", 415, "unsupported_media_type"),
     ],
 )
 def test_wrong_address_is_a_problem_too(

@@ -1,9 +1,9 @@
 """Which waiting items the device runs next: a pure function of the queue and the clock.
 
 Interactive items go first. Bulk items fill what is left of a batch, and once in `starve_s` they
-get a batch of their own if they wait that long, so that neither lane can starve the other. A batch that
-holds bulk items is bounded in time (`bulk_bound_s`, by the measured cost of an item), because an
-interactive item that arrives meanwhile must wait for its end.
+get a batch of their own if they wait that long, so that neither lane can starve the other. A
+batch that holds bulk items is bounded in time (`bulk_bound_s`, by the measured cost of an item),
+because an interactive item that arrives meanwhile must wait for its end.
 """
 
 from __future__ import annotations

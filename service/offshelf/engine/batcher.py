@@ -70,7 +70,13 @@ class Item:
     def finish(self, rows: Rows) -> None:
         """Hand the rows to whoever waits."""
         try:
-            self.future.set_result(self.deliver(rows))
+            result = self.deliver(rows)
+        except Exception as error:
+            log.exception("an item's rows could not be delivered")
+            self.fail(_failure(error))
+            return
+        try:
+            self.future.set_result(result)
         except InvalidStateError:
             log.debug("an item was ended before its rows came")
 

@@ -92,6 +92,7 @@ class EmbeddedValkey:
             last = self._leave()
             if last:
                 self._shut_down()
+                self._remove_socket()
         if self._process is not None and last:
             self._process.wait(STOP_TIMEOUT_S)
         elif self._process is not None:
@@ -192,6 +193,13 @@ class EmbeddedValkey:
                 if process_id:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(process_id, 9)
+
+    def _remove_socket(self) -> None:
+        """Leave nothing in the temp folder."""
+        self._socket.unlink(missing_ok=True)
+        if self._socket.parent != self._directory:
+            with contextlib.suppress(OSError):
+                self._socket.parent.rmdir()
 
     def _client(self) -> redis.Redis:
         return redis.Redis(

@@ -190,10 +190,10 @@ def test_how_a_step_ends_after_it_was_handed_back_does_not_matter(rig: Rig) -> N
     for _ in range(2):  # the try that runs is the last one it may have
         rig.jobs.tried(job_id, "shard:0")
     rig.until(lambda: rig.extractor.submitted)
-    rig.worker.pause()
+    rig.worker.stop(100)
     assert len(rig.broker.hand_back()) == 1
     rig.extractor.hold.set()
-    rig.until(lambda: not rig.worker.work_queue.unfinished_tasks)
+    rig.until(lambda: not any(thread.is_alive() for thread in rig.worker.workers))
     assert rig.jobs.get(job_id).state is JobState.RUNNING
 
 

@@ -101,6 +101,7 @@ def test_a_long_path_gets_a_short_socket_elsewhere(tmp_path: Path, server_url: s
             assert client.ping()
     finally:
         server.stop()
+    assert not server._socket.parent.exists()
 
 
 def test_a_program_that_is_no_server_is_told(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import threading
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -27,6 +26,8 @@ from tests.unit.engine.fakes import CARD, FakeEngine, FakeResident
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import numpy as np
 
 SOON_S = 20.0
 SETTINGS = Settings(default_backbone="fake", max_image_pixels=10_000, decode_threads=2)

@@ -52,7 +52,7 @@ def test_a_failed_load_is_told_and_tried_anew() -> None:
 
 def test_a_backbone_that_fails_its_canary_is_not_kept() -> None:
     residency = Residency(FakeEngine(), check=lambda _resident: canary(broken))
-    broken = FakeResident(lambda batch, outputs: {o: np.full((1, 3), np.nan) for o in outputs})
+    broken = FakeResident(lambda _, outputs: {o: np.full((1, 3), np.nan) for o in outputs})
     with pytest.raises(WorkerError, match="not finite"):
         residency.get("fake", None)
     assert residency.loaded() == {}

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+from torchvision import transforms
+
+from offshelf.engine import torch_engine
+from offshelf.engine.interface import Output
+from offshelf.engine.torch_engine import TorchEngine
+from offshelf.errors import InvalidParameter, UnknownName, WeightsMissing
+from offshelf.settings import Settings
+from tests.reference.pictures import picture
+from tests.reference.plain import TOLERANCE, worst_row_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from offshelf.engine.interface import Pixels
+    from offshelf.engine.torch_engine import TorchResident
+
+
+@pytest.fixture(scope="module")
+def resident() -> TorchResident:
+    return TorchEngine(Settings(device="cpu")).load("squeezenet1_0", "random:3")
+
+
+@pytest.fixture(scope="module")
+def batch() -> Pixels:
+    return np.stack([np.asarray(picture(seed, 224, 224)) for seed in range(2)])
+
+
+def test_the_input_is_exactly_totensor_and_normalize(
+    resident: TorchResident, batch: Pixels
+) -> None:
+    pre = resident.card.preprocessing
+    usual = transforms.Compose([transforms.ToTensor(), transforms.Normalize(pre.mean, pre.std)])
+    want = torch.stack([usual(image) for image in batch])
+    assert torch.equal(resident._inputs(batch), want)
+
+
+def test_pooling_and_normalisation_are_what_the_spec_says(
+    resident: TorchResident, batch: Pixels
+) -> None:
+    maps = torch.from_numpy(resident.forward(batch, [Output("fire9")])[Output("fire9")])
+    want = {
+        Output("fire9", "avg"): maps.mean((2, 3)),
+        Output("fire9", "max"): maps.amax((2, 3)),
+        Output("fire9", "grid:2"): F.adaptive_max_pool2d(maps, 2).flatten(1),
+        Output("fire9", "grid:3:avg"): F.adaptive_avg_pool2d(maps, 3).flatten(1),
+        Output("fire9", "avg", "l2"): F.normalize(maps.mean((2, 3))),
+        Output("fire9", "none", "l2"): F.normalize(maps.flatten(1)).view_as(maps),
+    }
+    got = resident.forward(batch, list(want))
+    for output, features in want.items():
+        assert worst_row_error(got[output], features.numpy()) < TOLERANCE, output
+
+
+def test_cells_of_a_grid_are_innermost(resident: TorchResident, batch: Pixels) -> None:
+    outputs = [Output("fire9", "grid:2"), Output("fire9", "max")]
+    cells, whole = resident.forward(batch, outputs).values()
+    assert np.allclose(cells.reshape(2, 512, 4).max(axis=2), whole)
+
+
+def test_a_row_of_zeros_stays_zero_under_l2() -> None:
+    rows = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    normalised = torch_engine._host(Output("fc7", "none", "l2"), rows)
+    assert normalised.tolist() == [[0, 0], pytest.approx([0.6, 0.8])]
+
+
+def test_nothing_beyond_the_deepest_tap_is_run(resident: TorchResident) -> None:
+    program = resident._program((resident._node("fire2"),))
+    targets = {str(node.target) for node in program.graph.nodes if node.op == "call_module"}
+    assert "features.3.expand3x3" in targets
+    assert not any(target.startswith(("features.4", "classifier")) for target in targets)
+
+
+def test_programs_are_kept_but_not_without_bound(
+    resident: TorchResident, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = resident._node
+    assert resident._program((node("fire2"),)) is resident._program((node("fire2"),))
+    monkeypatch.setattr(torch_engine, "MAX_PROGRAMS", 3)
+    resident._programs.clear()
+    for tap in ("fire2", "fire3", "fire2", "fire4", "fire5"):
+        resident._program((node(tap),))
+    kept = [names[0] for names in resident._programs]
+    assert kept == [node("fire2"), node("fire4"), node("fire5")]
+
+
+@pytest.mark.parametrize(
+    "batch_",
+    [np.zeros((1, 224, 224, 3), np.float32), np.zeros((1, 3, 224, 224), np.uint8)],
+)
+def test_what_is_no_batch_is_refused(resident: TorchResident, batch_: np.ndarray) -> None:
+    with pytest.raises(InvalidParameter, match=r"uint8 of \(N, 224, 224, 3\)"):
+        resident.forward(batch_, [Output("logits")])
+
+
+def test_the_engine_says_what_it_is_and_what_it_runs(resident: TorchResident) -> None:
+    engine = TorchEngine(Settings(device="cpu"))
+    assert (engine.name, engine.device) == ("torch", "cpu")
+    assert resident.weights.is_random
+    assert resident.weights.label == "random:3"
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "mps", "xpu:0", ""])
+def test_a_device_that_is_not_here_is_refused(device: str) -> None:
+    with pytest.raises(InvalidParameter, match="device"):
+        TorchEngine(Settings(device=device))
+
+
+def test_auto_is_a_device_that_is_here() -> None:
+    device = TorchEngine(Settings(device="auto")).device
+    assert device == ("cuda:0" if torch.cuda.is_available() else "cpu")
+
+
+def test_unknown_names_and_missing_weights_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    engine = TorchEngine(Settings(device="cpu", weights_mirror="http://127.0.0.1:9/nowhere"))
+    with pytest.raises(UnknownName, match="did you mean alexnet"):
+        engine.load("alexnett", None)
+    with pytest.raises(WeightsMissing, match=r"alexnet-owt-7be5be79\.pth"):
+        engine.load("alexnet", None)
+    with pytest.raises(InvalidParameter, match="random:<seed>"):
+        engine.load("alexnet", "best")
+
+
+# Of a projection, so that another CPU's rounding does not matter.
+PINNED = {
+    "squeezenet1_0": ("fire9", -0.025725),
+    "resnet50": ("pool5", -0.332928),
+    "alexnet": ("fc7", -0.178521),
+}
+
+
+@pytest.mark.parametrize("backbone", sorted(PINNED))
+def test_seeded_features_are_the_same_everywhere(backbone: str, batch: Pixels) -> None:
+    tap, pinned = PINNED[backbone]
+    network = TorchEngine(Settings(device="cpu")).load(backbone, "random:0")
+    (features,) = network.forward(batch[:1], [Output(tap, "none", "l2")]).values()
+    waves = np.cos(np.arange(features.size))
+    assert float(waves @ features.ravel().astype(float)) == pytest.approx(pinned, abs=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_equals_the_cpu(resident: TorchResident, batch: Pixels) -> None:
+    outputs = [Output("conv1:pre"), Output("fire9"), Output("logits")]
+    there = TorchEngine(Settings(device="cuda")).load("squeezenet1_0", "random:3")
+    here = resident.forward(batch, outputs)
+    for output, rows in there.forward(batch, outputs).items():
+        assert worst_row_error(rows, here[output]) < TOLERANCE
