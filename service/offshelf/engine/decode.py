@@ -45,6 +45,7 @@ FORMATS: Final = tuple(
     )
 )
 
+_PILLOW: Final = r"PIL\."
 _ORIENTATION_TAG: Final = 0x0112
 _PHOTOMETRIC_TAG: Final = 262
 _WHITE_IS_ZERO: Final = 0
@@ -100,12 +101,14 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
 def _quieten() -> None:
     """Keep Pillow from guarding and warning on its own, process-wide: we say what is wrong."""
     Image.MAX_IMAGE_PIXELS = None
-    wanted = ("ignore", None, UserWarning, r"PIL\.")
-    if not any(
-        (f[0], f[2], getattr(f[3], "pattern", None)) == ("ignore", UserWarning, wanted[3])
-        for f in warnings.filters
-    ):
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    # Looked up first: adding a filter again and again would empty the caches of all modules.
+    if not any(_is_ours(f[0], f[2], f[3]) for f in warnings.filters):
+        warnings.filterwarnings("ignore", category=UserWarning, module=_PILLOW)
+
+
+def _is_ours(action: str, category: object, module: object) -> bool:
+    pattern = getattr(module, "pattern", None)
+    return (action, category, pattern) == ("ignore", UserWarning, _PILLOW)
 
 
 def _opened(data: bytes) -> ImageFile:

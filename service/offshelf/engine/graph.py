@@ -1,7 +1,8 @@
 """A network as a graph of named nodes without in-place writes, from which parts can be cut.
 
 An in-place ReLU overwrites what was there before it, so a hook on `fc7:pre` would see `fc7`.
-Here every in-place operation is made to write elsewhere once, when the network is traced.
+Here every in-place operation is made to write elsewhere once, when the network is traced. When a
+part is cut out, ReLUs whose input nobody wants write in place again.
 """
 
 from __future__ import annotations
@@ -11,13 +12,11 @@ import operator
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from torch import nn
 
 _OUT_OF_PLACE: Final[dict[Any, Callable[..., Any]]] = {
     operator.iadd: operator.add,
@@ -32,6 +31,8 @@ _OUT_OF_PLACE: Final[dict[Any, Callable[..., Any]]] = {
     operator.ior: operator.or_,
     operator.ixor: operator.xor,
 }
+
+_MAKE_A_NEW_TENSOR: Final = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
 
 
 class Traced:
@@ -65,8 +66,27 @@ class Traced:
         module = fx.GraphModule(self._root, part)
         # Everything after the deepest of the nodes has no user now.
         module.graph.eliminate_dead_code()
+        reuse_buffers(module)
         module.recompile()
         return module
+
+
+def reuse_buffers(module: fx.GraphModule) -> None:
+    """Let a ReLU write over its input where nobody else can see that: a twentieth of the time.
+
+    So it is where the input is what a layer has just made, only the ReLU reads it, and it is not
+    handed out.
+    """
+    for node in module.graph.nodes:
+        if node.op != "call_module" or not isinstance(_layer(module, node), nn.ReLU):
+            continue
+        (source,) = node.all_input_nodes
+        if len(source.users) == 1 and isinstance(_layer(module, source), _MAKE_A_NEW_TENSOR):
+            node.op, node.target, node.args = "call_function", torch.relu_, (source,)
+
+
+def _layer(module: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    return module.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
 def make_out_of_place(network: nn.Module, graph: fx.Graph) -> None:

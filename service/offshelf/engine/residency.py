@@ -47,7 +47,10 @@ class Residency:
             if load is None:
                 load = self._loads[key] = Future()
         if mine:
-            self._load(key, load)
+            # A thread that ends with the load. OpenMP keeps threads for every thread that ever
+            # computed, and once there are more of them than cores a forward pass of one image
+            # takes half as long again.
+            threading.Thread(target=self._load, args=(key, load), name=f"load-{backbone}").start()
         # No time-out: the one that loads ends this future whatever happens to the load.
         return load.result()
 
@@ -66,10 +69,10 @@ class Residency:
         try:
             resident = self._engine.load(*key)
             self._check(resident)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - all who wait for the load are told
             with self._lock:
                 del self._loads[key]
             load.set_exception(error)
-            raise
+            return
         log.info("%s: loaded and warm in %.1f s", key[0], self._clock() - began_s)
         load.set_result(resident)

@@ -16,6 +16,7 @@ from offshelf.backbones.weights import load
 from offshelf.core.spec import Pooling
 from offshelf.engine.graph import Traced
 from offshelf.engine.interface import DeviceLost, Features, Output, Pixels, WeightsInfo
+from offshelf.engine.memory import keep_freed_memory
 from offshelf.errors import InvalidParameter
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class TorchEngine:
             # TF32 has ten bits of mantissa: features would miss the tolerance of 1e-5.
             torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.allow_tf32 = False
+        else:
+            keep_freed_memory()
 
     @property
     def device(self) -> str:

@@ -105,3 +105,21 @@ class AssignsPart(nn.Module):
 def test_what_cannot_be_rewritten_is_refused() -> None:
     with pytest.raises((ValueError, TypeError), match="assign"):
         Traced(AssignsPart())
+
+
+def test_a_relu_writes_in_place_only_where_its_input_is_not_wanted() -> None:
+    torch.manual_seed(0)
+    network, x = Chain(), torch.randn(4, 8)
+    traced = Traced(network)
+    fc6, fc7 = traced.before("relu"), traced.before("relu_1")
+
+    def in_place(nodes: list[torch.fx.Node]) -> int:
+        return sum(node.target is torch.relu_ for node in traced.program(nodes).graph.nodes)
+
+    relu7 = traced.node("relu_1")
+    assert [in_place(nodes) for nodes in ([relu7], [relu7, fc6], [relu7, fc6, fc7])] == [2, 1, 0]
+    before = x.clone()
+    with torch.inference_mode():
+        alone, beside = traced.program([relu7])(x)[0], traced.program([relu7, fc6, fc7])(x)[0]
+    assert torch.equal(alone, beside)
+    assert torch.equal(x, before)
