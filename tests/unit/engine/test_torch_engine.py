@@ -146,13 +146,3 @@ def test_seeded_features_are_the_same_everywhere(backbone: str, batch: Pixels) -
     (features,) = network.forward(batch[:1], [Output(tap, "none", "l2")]).values()
     waves = np.cos(np.arange(features.size))
     assert float(waves @ features.ravel().astype(float)) == pytest.approx(pinned, abs=1e-4)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_equals_the_cpu(resident: TorchResident, batch: Pixels) -> None:
-    outputs = [Output("conv1:pre"), Output("fire9"), Output("logits")]
-    there = TorchEngine(Settings(device="cuda")).load("squeezenet1_0", "random:3")
-    here = resident.forward(batch, outputs)
-    for output, rows in there.forward(batch, outputs).items():
-        assert worst_row_error(rows, here[output]) < TOLERANCE
