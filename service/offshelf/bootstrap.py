@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 import uuid
 from contextlib import asynccontextmanager, contextmanager
@@ -17,7 +18,7 @@ from offshelf.queue import connection
 from offshelf.queue.broker import Attempts, JobBroker
 from offshelf.queue.directory import RedisDirectory
 from offshelf.queue.embedded import EmbeddedValkey
-from offshelf.queue.events import RedisEvents
+from offshelf.queue.events import MAX_FOLLOWERS, RedisEvents
 from offshelf.queue.interactive import AsyncInteractive, RedisInbox
 from offshelf.queue.jobs import RedisJobs
 from offshelf.queue.tasks import DramatiqJobQueue, declare_actors
@@ -41,8 +42,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 API_GRACE_S: Final = 15.0
-# What a worker may take beyond its drain time to end.
-WORKER_GRACE_S: Final = 15.0
+# What a worker may take beyond its drain time to end: twice `worker.process.CLOSE_S`, for the
+# device and for the last heartbeat, and what its interpreter takes.
+WORKER_GRACE_S: Final = 30.0
+# For so long a process that has done its work may wait for threads that hang.
+EXIT_S: Final = 5.0
 
 
 def serve(settings: Settings) -> None:
@@ -53,19 +57,22 @@ def serve(settings: Settings) -> None:
     _configure_log(settings)
     _check_port(settings)
     embedded = None if settings.redis_url else _embedded(settings)
-    url = settings.redis_url or (embedded.start() if embedded else "")
-    environment = settings.model_copy(update={"redis_url": url}).environment()
     children = [
-        Child("worker", _command("worker"), environment, settings.drain_s + WORKER_GRACE_S),
-        Child("api", _command("api"), environment, API_GRACE_S),
+        Child("worker", _command("worker"), {}, settings.drain_s + WORKER_GRACE_S),
+        Child("api", _command("api"), {}, API_GRACE_S),
     ]
     supervisor = Supervisor(children, keep=_keeper(embedded))
+    # Before anything is started: a signal from here on ends in an orderly stop of what there is.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
-    log.info(
-        "offshelf on http://%s:%d, data in %s", settings.host, settings.port, settings.data_dir
-    )
     try:
+        url = settings.redis_url or (embedded.start() if embedded else "")
+        environment = settings.model_copy(update={"redis_url": url}).environment()
+        for child in children:
+            child.environment = environment
+        log.info(
+            "offshelf on http://%s:%d, data in %s", settings.host, settings.port, settings.data_dir
+        )
         supervisor.run()
     finally:
         if embedded is not None:
@@ -96,9 +103,9 @@ def build_api(settings: Settings, redis_url: str) -> FastAPI:
     from offshelf.api.services import Services
 
     state = connection.connect(redis_url, connection.STATE)
-    state_async = connection.connect_async(redis_url, connection.STATE)
+    followers = connection.connect_async(redis_url, connection.STATE, connections=MAX_FOLLOWERS)
     interactive = AsyncInteractive(
-        client=state_async,
+        client=connection.connect_async(redis_url, connection.STATE),
         reader=connection.connect_async(redis_url, connection.STATE, retries=0),
         api_id=uuid.uuid4().hex,
         max_queued=settings.max_queued_images,
@@ -116,7 +123,7 @@ def build_api(settings: Settings, redis_url: str) -> FastAPI:
         store=ObjectStore.open(settings.resolved_store_url),
         jobs=RedisJobs(state, settings.job_ttl_s),
         job_queue=DramatiqJobQueue(_broker(settings, redis_url)),
-        events=RedisEvents(state_async),
+        events=RedisEvents(followers),
         interactive=interactive,
         directory=RedisDirectory(state),
         resources=(asking(),),
@@ -132,7 +139,25 @@ def run_worker(settings: Settings) -> int:
     with _redis_url(settings) as url:
         process = build_worker(settings, url)
         process.handle_signals()
-        return process.run()
+        status = process.run()
+    end_for_certain(status, EXIT_S)
+    return status
+
+
+def end_for_certain(status: int, timeout_s: float) -> None:
+    """Let this process end with `status` within `timeout_s`, even where a thread hangs.
+
+    The interpreter joins its threads, and one that is in a device's driver may never return.
+    """
+
+    def end() -> None:
+        log.critical("a thread hangs; the process ends without it (status %d)", status)
+        logging.shutdown()
+        os._exit(status)
+
+    timer = threading.Timer(timeout_s, end)
+    timer.daemon = True
+    timer.start()
 
 
 def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
@@ -166,7 +191,14 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
         health=health,
         extractor=extractor,
         residents=residents,
-        intake=Intake(inbox, extractor, metrics, settings.max_inflight_images, health),
+        intake=Intake(
+            inbox,
+            extractor,
+            metrics,
+            settings.max_inflight_images,
+            health,
+            max_answer_bytes=settings.max_answer_bytes,
+        ),
         broker=broker,
         jobs=jobs,
         directory=RedisDirectory(state),

@@ -5,7 +5,7 @@ OffshelfError
 │   ├── InvalidImage            422   ├── UnknownName            404
 │   ├── InvalidParameter        422   ├── TooLarge               413
 │   ├── FingerprintMismatch     409   ├── NotAcceptable          406
-│   └── UnsupportedMedia        415
+│   ├── UnsupportedMedia        415   └── MethodNotAllowed       405
 ├── JobError              the state of a job forbids it
 │   ├── JobConflict             409   ├── DeadlineExceeded       504
 │   ├── JobCancelled            409   └── JobFailed              500
@@ -13,6 +13,7 @@ OffshelfError
 ├── DependencyError       503  something we lean on is away
 │   ├── WeightsMissing          503   └── NoWorker               503
 └── WorkerError           500  our fault; the text goes to the log, not to the client
+    └── DeviceLost              500
 """
 
 from __future__ import annotations
@@ -142,11 +143,24 @@ class CapacityError(OffshelfError):
 
 
 class DependencyError(OffshelfError):
-    """Redis, the store or the workers are away."""
+    """Redis, the store or the workers are away.
+
+    The message is for the log: it may name addresses and paths. `public` is what a client may
+    read of it.
+    """
 
     code = "dependency_unavailable"
     status = 503
     retryable = True
+
+    def __init__(self, message: str = "", public: str | None = None) -> None:
+        super().__init__(message)
+        self._public = public
+
+    @property
+    def public_message(self) -> str:
+        """Bland unless something else was given: addresses and paths stay in the log."""
+        return self._public or "something that the service leans on is away; its log has more"
 
 
 class WeightsMissing(DependencyError):
@@ -155,11 +169,21 @@ class WeightsMissing(DependencyError):
     code = "weights_missing"
     retryable = False
 
+    @property
+    def public_message(self) -> str:
+        """All of it: who reads it can put the file there."""
+        return str(self)
+
 
 class NoWorker(DependencyError):
     """No live worker has reported itself."""
 
     code = "no_worker"
+
+    @property
+    def public_message(self) -> str:
+        """All of it."""
+        return str(self)
 
 
 class WorkerError(OffshelfError):
@@ -172,6 +196,12 @@ class WorkerError(OffshelfError):
     def public_message(self) -> str:
         """Bland on purpose: internals stay in the log."""
         return "the worker failed on this item; the log has the details"
+
+
+class DeviceLost(WorkerError):
+    """The device is broken for this process: nothing that runs on it can succeed any more."""
+
+    code = "device_lost"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from offshelf.core.jobs import JobState
 from offshelf.core.spec import Normalisation, ViewName
 
+if TYPE_CHECKING:
+    from offshelf.errors import ErrorInfo
+
 HeadKind = Literal["svm", "logreg"]
 Encoding = Literal["float", "base64"]
+
+# The kinds of jobs: what they make, and the key of its id in their result.
+FEATURE_SET: Final = "feature_set"
+HEAD: Final = "head"
+
+# Names come back in answers, and in an error for every image: short ones, no small request
+# grows into a large answer.
+MAX_NAME_CHARS: Final = 64
+Name = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
+DatasetId = Annotated[str, Field(max_length=80, description="The id of a dataset.")]
 
 T = TypeVar("T")
 
@@ -25,18 +38,18 @@ class FeatureParams(Strict):
     """Which features are wanted; what every feature request, feature set and head names."""
 
     backbone: Annotated[
-        str | None,
+        Name | None,
         Field(description="Name of a backbone; the server's default when left out."),
     ] = None
     weights: Annotated[
         str | None,
         Field(
-            pattern=r"^random:\d{1,9}$",
+            pattern=r"^random:[0-9]{1,9}$",
             description="Left out: the trained weights. `random:<seed>`: seeded random ones.",
         ),
     ] = None
     taps: Annotated[
-        list[str],
+        list[Name],
         Field(min_length=1, max_length=32, description="Taps, e.g. `fc7`, `fc7:pre`, `conv5`."),
     ] = ["penultimate"]
     view: Annotated[
@@ -44,7 +57,7 @@ class FeatureParams(Strict):
         Field(description="`center`: the weights' preset; `warp`: DeCAF's, aspect ignored."),
     ] = "center"
     pool: Annotated[
-        str | None,
+        Name | None,
         Field(description="`none`, `avg`, `max`, `grid:N`, `grid:N:avg`; left out: the tap's own."),
     ] = None
     normalize: Normalisation = "none"
@@ -84,6 +97,11 @@ class ErrorBody(Strict):
     code: str
     message: str
     retryable: bool = False
+
+    @classmethod
+    def of(cls, info: ErrorInfo) -> ErrorBody:
+        """An error as it travels between processes, as a client sees it."""
+        return cls(code=info.code, message=info.message, retryable=info.retryable)
 
 
 class Item(Strict):
@@ -229,7 +247,7 @@ class RandomSplit(Strict):
 class FeatureSetRequest(FeatureParams):
     """Body of `POST /v1/feature-sets`."""
 
-    dataset: str
+    dataset: DatasetId
 
 
 class FeatureSet(Strict):
@@ -251,8 +269,8 @@ class FeatureSet(Strict):
 class HeadRequest(FeatureParams):
     """Body of `POST /v1/heads`: exactly one tap, flattened to a vector."""
 
-    taps: Annotated[list[str], Field(min_length=1, max_length=1)] = ["penultimate"]
-    dataset: str
+    taps: Annotated[list[Name], Field(min_length=1, max_length=1)] = ["penultimate"]
+    dataset: DatasetId
     name: Annotated[str, Field(max_length=200)] = ""
     kind: HeadKind = "svm"
     C: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0

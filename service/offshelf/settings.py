@@ -16,9 +16,14 @@ def _default_data_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """Every setting, read from `OFFSHELF_<NAME>`; docs/settings.md lists them."""
+    """Every setting, read from `OFFSHELF_<NAME>`; docs/settings.md lists them.
 
-    model_config = SettingsConfigDict(env_prefix="OFFSHELF_", extra="ignore", frozen=True)
+    An empty variable counts as one that is not set.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="OFFSHELF_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     # Where things are.
     data_dir: Path = Field(default_factory=_default_data_dir)
@@ -43,6 +48,7 @@ class Settings(BaseSettings):
     max_archive_bytes: int = Field(8 << 30, gt=0)
     max_archive_files: int = Field(2_000_000, gt=0)
     max_queued_images: int = Field(4096, gt=0)
+    max_answer_bytes: int = Field(1 << 30, gt=0)
     request_deadline_s: float = Field(120.0, gt=0)
 
     # The device and its batches.
@@ -54,6 +60,7 @@ class Settings(BaseSettings):
     linger_ms: float = Field(4.0, ge=0)
     bulk_batch_ms: float = Field(50.0, gt=0)
     max_inflight_images: int = Field(256, gt=0)
+    max_resident: int = Field(4, gt=0)
 
     # Jobs.
     shard_images: int = Field(64, gt=0)

@@ -22,6 +22,7 @@ OffshelfError
 │   │   └── NoWorkerError              no_worker
 │   └── InternalError                  internal_error
 │       └── WorkerError                worker_error
+│           └── DeviceLostError        device_lost
 ├── TransportError                 no answer came
 │   ├── ConnectionFailed               nobody there, or the line broke
 │   └── TimedOut                       a time-out of ours ran out
@@ -195,6 +196,12 @@ class WorkerError(InternalError):
     """A worker failed on the request."""
 
     wire_code = "worker_error"
+
+
+class DeviceLostError(WorkerError):
+    """The device of a worker broke under the request; that worker is started anew."""
+
+    wire_code = "device_lost"
 
 
 class TransportError(OffshelfError):

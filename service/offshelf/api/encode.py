@@ -28,7 +28,7 @@ NPY: Final = "application/x-npy"
 NPZ: Final = "application/x-npz"
 ARROW: Final = "application/vnd.apache.arrow.stream"
 
-ARROW_ADVICE: Final = "Arrow answers need the extra `arrow` (pyarrow) on the server"
+ARROW_ADVICE: Final = "Arrow answers need pyarrow on the server: pip install 'offshelf[arrow]'"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
+from starlette.concurrency import run_in_threadpool
 
 from offshelf.api.errors import ClientGone, NothingKept
 from offshelf.errors import DependencyError, ErrorInfo, WorkerError
 from offshelf.queue.messages import ImageRequest
-from offshelf.schemas import ErrorBody, Item, WeightsBody
+from offshelf.schemas import ErrorBody, FeatureParams, Item, WeightsBody
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     from offshelf.api.images import Image
     from offshelf.api.services import Services
     from offshelf.queue.messages import ImageReply
-    from offshelf.schemas import FeatureParams
+
+# Answers above this are put together in a thread, so that the event loop goes on serving others.
+INLINE_BYTES: Final = 1 << 20
+
+_PARAMS: Final = frozenset(FeatureParams.model_fields)
 
 T = TypeVar("T")
 
@@ -69,7 +74,7 @@ async def extract(
     return Extraction(
         good[0].backbone,
         WeightsBody.model_validate(good[0].weights),
-        {tap: _stack(good, tap) for tap in params.taps},
+        await _stacked(good, params.taps),
         items,
     )
 
@@ -108,12 +113,20 @@ async def _ask(
     now_s = services.now_s()
     # Clients may choose request ids, even the same one twice: the queue needs one of its own.
     ask_id = f"{request_id}.{services.new_id()}"
-    wanted = params.model_dump(mode="json", include=_PARAMS)
-    inbox = services.interactive.inbox
+    wanted = params.model_dump(mode="json", include=set(_PARAMS))
+    good = [image for image in images if image.error is None]
     requests = [
-        ImageRequest(ask_id, image.index, inbox, now_s + deadline_s, wanted, image.data, now_s)
-        for image in images
-        if image.error is None
+        ImageRequest(
+            request_id=ask_id,
+            index=image.index,
+            reply_to=services.interactive.inbox,
+            deadline_s=now_s + deadline_s,
+            params=wanted,
+            image=image.data,
+            sent_s=now_s,
+            images=len(good),
+        )
+        for image in good
     ]
     if not requests:
         return {}
@@ -121,9 +134,6 @@ async def _ask(
     if [reply.index for reply in replies] != [request.index for request in requests]:
         raise WorkerError(f"{len(requests)} images were asked, the replies are of others")
     return {reply.index: reply for reply in replies}
-
-
-_PARAMS = {"backbone", "weights", "taps", "view", "pool", "normalize"}
 
 
 def _items(images: Sequence[Image], errors: dict[int, ErrorInfo]) -> list[Item]:
@@ -139,8 +149,7 @@ def _items(images: Sequence[Image], errors: dict[int, ErrorInfo]) -> list[Item]:
 
 
 def _failed(image: Image, error: ErrorInfo) -> Item:
-    body = ErrorBody(code=error.code, message=error.message, retryable=error.retryable)
-    return Item(index=image.index, name=image.name, status="error", error=body)
+    return Item(index=image.index, name=image.name, status="error", error=ErrorBody.of(error))
 
 
 def _check_one_network(replies: Sequence[ImageReply], taps: Sequence[str]) -> None:
@@ -151,7 +160,18 @@ def _check_one_network(replies: Sequence[ImageReply], taps: Sequence[str]) -> No
             raise WorkerError(f"image {reply.index} was answered without the taps {missing}")
     seen = {tuple(reply.rows[tap].fingerprint for tap in taps) for reply in replies}
     if len(seen) > 1:
-        raise DependencyError("the workers hold different weights for this backbone; try again")
+        mixed = "the workers hold different weights for this backbone; try again"
+        raise DependencyError(mixed, public=mixed)
+
+
+async def _stacked(replies: Sequence[ImageReply], taps: Sequence[str]) -> dict[str, TapRows]:
+    """The rows of all replies by tap."""
+
+    def stack() -> dict[str, TapRows]:
+        return {tap: _stack(replies, tap) for tap in taps}
+
+    size = sum(row.values.nbytes for reply in replies for row in reply.rows.values())
+    return await run_in_threadpool(stack) if size > INLINE_BYTES else stack()
 
 
 def _stack(replies: Sequence[ImageReply], tap: str) -> TapRows:

@@ -43,7 +43,7 @@ INLINE_JSON_BYTES: Final = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class UploadLimits:
     """How many images a request may have, and how many bytes each."""
 
     images: int
@@ -68,7 +68,7 @@ class Upload:
     params: dict[str, Any]
 
 
-async def read_upload(request: Request, limits: Limits) -> Upload:
+async def read_upload(request: Request, limits: UploadLimits) -> Upload:
     """Read the body. What is wrong with one image becomes that image's own error.
 
     Raises UnsupportedMedia for another kind of body, InvalidParameter for a malformed or empty
@@ -128,7 +128,7 @@ async def read_form(request: Request, max_files: int) -> FormData:
         raise InvalidParameter(f"the multipart body cannot be read: {error.message}") from error
 
 
-async def _from_form(request: Request, limits: Limits) -> tuple[list[Image], dict[str, Any]]:
+async def _from_form(request: Request, limits: UploadLimits) -> tuple[list[Image], dict[str, Any]]:
     form = await read_form(request, limits.images)
     try:
         images: list[Image] = []
@@ -143,7 +143,7 @@ async def _from_form(request: Request, limits: Limits) -> tuple[list[Image], dic
     return images, _form_params(fields)
 
 
-async def _from_file(index: int, field: str, file: UploadFile, limits: Limits) -> Image:
+async def _from_file(index: int, field: str, file: UploadFile, limits: UploadLimits) -> Image:
     if field != FILE_FIELD:
         raise InvalidParameter(f"a file is named {field!r}; images go in files named 'images'")
     size = file.size or 0
@@ -162,14 +162,14 @@ def _form_params(fields: list[tuple[str, str]]) -> dict[str, Any]:
     return params
 
 
-async def _from_json(request: Request, limits: Limits) -> tuple[list[Image], dict[str, Any]]:
+async def _from_json(request: Request, limits: UploadLimits) -> tuple[list[Image], dict[str, Any]]:
     body = await request.body()
     if len(body) > INLINE_JSON_BYTES:
         return await run_in_threadpool(_parse_json, body, limits)
     return _parse_json(body, limits)
 
 
-def _parse_json(body: bytes, limits: Limits) -> tuple[list[Image], dict[str, Any]]:
+def _parse_json(body: bytes, limits: UploadLimits) -> tuple[list[Image], dict[str, Any]]:
     params = _json_object(body, "the body")
     listed = params.pop("images", None)
     if not isinstance(listed, list):
@@ -179,7 +179,7 @@ def _parse_json(body: bytes, limits: Limits) -> tuple[list[Image], dict[str, Any
     return [_from_entry(i, entry, limits) for i, entry in enumerate(listed)], params
 
 
-def _from_entry(index: int, entry: object, limits: Limits) -> Image:
+def _from_entry(index: int, entry: object, limits: UploadLimits) -> Image:
     name, text = _name_and_text(index, entry)
     compact = "".join(text.split())
     if len(compact) > (limits.image_bytes + 2) // 3 * 4:
@@ -204,7 +204,7 @@ def _name_and_text(index: int, entry: object) -> tuple[str | None, str]:
     raise RequestValidationError([{"loc": ("body", "images", index), "msg": message}])
 
 
-async def _from_body(request: Request, name: str | None, limits: Limits) -> Image:
+async def _from_body(request: Request, name: str | None, limits: UploadLimits) -> Image:
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
@@ -213,13 +213,13 @@ async def _from_body(request: Request, name: str | None, limits: Limits) -> Imag
     return Image(0, name, bytes(data), _size_error(len(data), limits))
 
 
-def _size_error(size: int, limits: Limits) -> ErrorInfo | None:
+def _size_error(size: int, limits: UploadLimits) -> ErrorInfo | None:
     if size > limits.image_bytes:
         return ErrorInfo.of(_over(limits))
     return ErrorInfo.of(InvalidImage("the image is empty")) if size <= 0 else None
 
 
-def _over(limits: Limits) -> OffshelfError:
+def _over(limits: UploadLimits) -> OffshelfError:
     return TooLarge(f"the image is over the limit of {limits.image_bytes} bytes")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from offshelf.api.services import OWNER
 from offshelf.core.jobs import JobState
 from offshelf.errors import DependencyError, ErrorInfo, JobError
-from offshelf.schemas import ErrorBody, JobBody
+from offshelf.schemas import FEATURE_SET, HEAD, ErrorBody, JobBody
 
 if TYPE_CHECKING:
     from offshelf.api.services import Services
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 MAX_KEY_CHARS: Final = 255
 
 # Where the things that jobs make can be fetched, by their key in the result.
-RESULT_PATHS: Final = {"head": "/v1/heads", "feature_set": "/v1/feature-sets"}
+RESULT_PATHS: Final = {HEAD: "/v1/heads", FEATURE_SET: "/v1/feature-sets"}
 
 
 def submit(services: Services, kind: str, params: dict[str, Any], key: str | None) -> Job:
     """Record a job and hand it to the workers; a repeated key gives the first job again.
 
-    The record comes before the message, so a process that dies between them leaves a job that
-    nobody runs. A repeat of the key therefore hands over again what is still queued: the first
-    step of a job may be told twice. Without a key such a job is failed at once, as far as Redis
-    lets us.
+    The record comes before the message, so a process that dies between them leaves a job without
+    one until a worker looks for such jobs. A repeat of the key hands over again what is still
+    queued: the first step of a job may be told twice, which changes nothing.
+    Without a key such a job is failed at once, as far as Redis lets us.
     """
     job, new = services.jobs.create(kind, OWNER, params, key)
     if new or job.state is JobState.QUEUED:
@@ -42,12 +42,13 @@ def _give_up(services: Services, job: Job, error: DependencyError) -> None:
     try:
         services.jobs.advance(job.id, JobState.FAILED, error=ErrorInfo.of(error))
     except (DependencyError, JobError):
-        return  # the client is told of the first error; the record expires
+        # The client is told of the first error. The record stays queued, for a worker to find
+        # or for somebody to cancel.
+        return
 
 
 def job_body(job: Job) -> JobBody:
     """The job as the API shows it, with links to follow."""
-    error = job.error
     return JobBody(
         id=job.id,
         kind=job.kind,
@@ -61,9 +62,7 @@ def job_body(job: Job) -> JobBody:
         failed=job.failed,
         attempts=job.attempts,
         params=job.params,
-        error=None
-        if error is None
-        else ErrorBody(code=error.code, message=error.message, retryable=error.retryable),
+        error=None if job.error is None else ErrorBody.of(job.error),
         result=job.result,
         links=_links(job),
     )

@@ -16,6 +16,7 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from offshelf.core.addresses import shown
 from offshelf.errors import DependencyError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def fetch(url: str, target: Path, sha256_prefix: str, patience: Patience | None 
             _check_hash(url, _stream(url, part, waits), sha256_prefix)
             part.replace(target)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise DependencyError(f"{url}: {_reason(error)}") from error
+        raise DependencyError(f"{shown(url)}: {_reason(error)}") from error
     except OSError as error:
         raise DependencyError(f"cannot write {target}: {error.strerror or error}") from error
 
@@ -57,7 +58,8 @@ def fetch(url: str, target: Path, sha256_prefix: str, patience: Patience | None 
 def _check_hash(url: str, found: str, prefix: str) -> None:
     if not found.startswith(prefix):
         raise DependencyError(
-            f"{url} has sha256 {found[:16]}..., not {prefix}...: it is damaged or another file"
+            f"{shown(url)} has sha256 {found[:16]}..., not {prefix}...: "
+            "it is damaged or another file"
         )
 
 

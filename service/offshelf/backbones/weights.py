@@ -7,6 +7,7 @@ torch's own format with `weights_only`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import logging
@@ -33,6 +34,7 @@ Source: TypeAlias = Literal["directory", "package", "hub-cache", "download", "ra
 RANDOM_PREFIX: Final = "random:"
 RANDOM_LICENCE: Final = "none needed: random numbers"
 BROUGHT_LICENCE: Final = "unknown to offshelf: brought by the operator"
+_HASHES_KEPT: Final = 64
 _NAMED: Final = 5  # of the tensors that are wrong, how many an error names
 
 
@@ -73,7 +75,7 @@ def load(card: Card, weights: str | None, settings: Settings) -> Loaded:
         return _random(card, weights)
     place = locate(card, settings) or _download(card, settings)
     network = _filled(card, _read(card, place), place.path)
-    label, licence = _provenance(card, place)
+    label, licence = provenance(card, place)
     log.info("%s: %s weights from %s", card.name, label, place.path)
     return Loaded(network, place.source, label, licence, digest(network))
 
@@ -207,16 +209,23 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _provenance(card: Card, place: Location) -> tuple[str, str]:
+def provenance(card: Card, place: Location) -> tuple[str, str]:
     """Label and licence: the published ones only for the published file, by its hash."""
     published = card.weights
     if place.source in ("package", "download"):
         return published.name, published.licence
-    with place.path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    about = place.path.stat()
+    found = _sha256(place.path, about.st_mtime_ns, about.st_size)
     if published.sha256_prefix and found.startswith(published.sha256_prefix):
         return published.name, published.licence
     return place.path.name, BROUGHT_LICENCE
+
+
+@functools.lru_cache(_HASHES_KEPT)
+def _sha256(path: Path, _mtime_ns: int, _size: int) -> str:
+    """The hash of a file, taken once for as long as the file stays as it is."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _random(card: Card, weights: str) -> Loaded:

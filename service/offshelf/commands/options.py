@@ -15,6 +15,8 @@ Url = Annotated[
     typer.Option(
         help="Address of the service; OFFSHELF_URL or http://127.0.0.1:8765 when left out.",
         metavar="URL",
+        envvar="OFFSHELF_URL",
+        show_envvar=False,
     ),
 ]
 Images = Annotated[

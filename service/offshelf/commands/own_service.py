@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 READY_S: Final = 180.0
-STOP_S: Final = 90.0
+# What a stop takes at most: the worker's drain and its grace, the API's, the queue server's and
+# some more. `offshelf serve` kills what is left before we would.
+DRAIN_S: Final = 60.0
+STOP_S: Final = DRAIN_S + 30.0 + 15.0 + 10.0 + 15.0
 POLL_S: Final = 0.2
 
-# Settings of the caller that would tie it to another service's queue, store or parent.
+# Settings of the caller that would tie it to another service's queue, store or parent, or let it
+# drain for longer than we wait.
 FOREIGN: Final = tuple(
     f"OFFSHELF_{name}"
-    for name in ("REDIS_URL", "STORE_URL", "DATA_DIR", "HOST", "PORT", "PARENT_PID")
+    for name in ("REDIS_URL", "STORE_URL", "DATA_DIR", "HOST", "PORT", "PARENT_PID", "DRAIN_S")
 )
 
 

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from offshelf.commands.options import Url
-
 if TYPE_CHECKING:
     from offshelf.settings import Settings
 
@@ -32,6 +30,15 @@ DefaultBackbone = Annotated[
 ]
 Preload = Annotated[
     str | None, typer.Option(help="Backbones to load at start, separated by commas.")
+]
+HealthUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of the service; OFFSHELF_URL or the host and port of the settings if not.",
+        metavar="URL",
+        envvar="OFFSHELF_URL",
+        show_envvar=False,
+    ),
 ]
 LogLevel = Annotated[str | None, typer.Option(help="debug, info, warning, error [info].")]
 
@@ -124,7 +131,7 @@ def health(
     worker: Annotated[
         bool, typer.Option("--worker", help="Ask for a ready worker on this host, without the API.")
     ] = False,
-    url: Url = None,
+    url: HealthUrl = None,
 ) -> None:
     """Exit with 0 if the service is ready, with 1 if it is not."""
     settings = settings_with()
@@ -135,7 +142,7 @@ def health(
     else:
         from offshelf_client import Client, Retry, Timeout
 
-        address = url or f"http://127.0.0.1:{settings.port}"
+        address = url or own_address(settings.host, settings.port)
         with Client(address, timeout=Timeout(read=10.0), retry=Retry(attempts=1)) as client:
             client.health(live=live)
     typer.echo("ok")
@@ -153,6 +160,12 @@ def demo(
     from offshelf.demo import run
 
     run(data_dir, backbone)
+
+
+def own_address(host: str, port: int) -> str:
+    """Where this machine reaches an API that listens on `host`, which may mean everywhere."""
+    reached = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # nothing is bound here
+    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
 
 
 def settings_with(**given: Any) -> Settings:

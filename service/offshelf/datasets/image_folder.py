@@ -18,7 +18,7 @@ from offshelf.store import layout
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from offshelf.datasets.interface import Limits, Member
+    from offshelf.datasets.interface import ArchiveLimits, Member
     from offshelf.store.interface import Store
 
 IMAGE_SUFFIXES: Final = frozenset(
@@ -51,7 +51,7 @@ class _Found:
 
 
 def import_archive(
-    store: Store, file: BinaryIO, *, owner: str, name: str, limits: Limits, now_s: float
+    store: Store, file: BinaryIO, *, owner: str, name: str, limits: ArchiveLimits, now_s: float
 ) -> tuple[Dataset, bool]:
     """Store the images of an archive and the dataset they make; whether it is new.
 
@@ -83,7 +83,7 @@ def dataset_id(items: list[DatasetItem]) -> str:
     return f"ds-{digest.hexdigest()[:24]}"
 
 
-def _store_images(store: Store, file: BinaryIO, limits: Limits) -> _Found:
+def _store_images(store: Store, file: BinaryIO, limits: ArchiveLimits) -> _Found:
     found = _Found()
     writes: deque[Future[bool]] = deque()
     with ThreadPoolExecutor(WRITERS, thread_name_prefix="dataset-write") as pool:
@@ -102,7 +102,7 @@ def _store_images(store: Store, file: BinaryIO, limits: Limits) -> _Found:
     return found
 
 
-def _why_skip(member: Member, limits: Limits) -> str | None:
+def _why_skip(member: Member, limits: ArchiveLimits) -> str | None:
     segments = member.path.split("/")
     if "__MACOSX" in segments or any(segment.startswith(".") for segment in segments):
         return "hidden"
@@ -113,7 +113,7 @@ def _why_skip(member: Member, limits: Limits) -> str | None:
     return None
 
 
-def _read(member: Member, limits: Limits) -> bytes:
+def _read(member: Member, limits: ArchiveLimits) -> bytes:
     with member.open() as stream:
         data = stream.read(limits.max_image_bytes + 1)
     if len(data) != member.size:

@@ -19,7 +19,7 @@ FREE_BYTES: Final = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ArchiveLimits:
     """What an upload may hold once unpacked."""
 
     max_bytes: int
@@ -39,7 +39,7 @@ class Member:
 class Budget:
     """Counts unpacked bytes and files, and raises TooLarge at the limit."""
 
-    def __init__(self, limits: Limits, packed_bytes: int) -> None:
+    def __init__(self, limits: ArchiveLimits, packed_bytes: int) -> None:
         self._limits = limits
         self._ratio_bytes = FREE_BYTES + MAX_RATIO * packed_bytes
         self._bytes = 0

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 
 from offshelf.core.batching import Decision, Lane, Policy, Run, Waiting, decide
-from offshelf.engine.interface import DeviceLost, Features, Output, Pixels, Resident
+from offshelf.engine.interface import Features, Output, Pixels, Resident
 from offshelf.engine.observer import Observer, Unobserved
-from offshelf.errors import DeadlineExceeded, WorkerError
+from offshelf.errors import DeadlineExceeded, DeviceLost, WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -148,12 +148,6 @@ class Batcher:
         if refusal is not None:
             item.fail(WorkerError(refusal))
         return item.future
-
-    @property
-    def waiting(self) -> int:
-        """How many items wait for the device."""
-        with self._changed:
-            return len(self._queue)
 
     def close(self, timeout_s: float) -> None:
         """Run what is queued, then stop; what is not done after `timeout_s` fails."""

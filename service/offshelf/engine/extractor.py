@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from offshelf.core.batching import Lane, Policy
 from offshelf.core.spec import VIEWS, FeatureSpec, Pooling, check_choice
@@ -30,16 +31,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+VALUE_BYTES: Final = 4  # float32
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a request comes to, its names checked: by requested tap, a spec and an output."""
 
     resident: Resident
-    params: FeatureParams
     specs: dict[str, FeatureSpec]
     outputs: dict[str, Output]
     view: ViewName
+
+    @property
+    def bytes_per_image(self) -> int:
+        """What the features of one image come to, all taps together."""
+        card = self.resident.card
+        return sum(VALUE_BYTES * _values(card, output) for output in self.outputs.values())
 
 
 class Extractor:
@@ -64,7 +72,7 @@ class Extractor:
         self._observer = observer or Unobserved()
         self._clock = clock
         self._now = now
-        self.residency = Residency(engine, clock)
+        self.residency = Residency(engine, clock, max_resident=settings.max_resident)
         policy = Policy(
             max_inputs=settings.max_batch,
             linger_s=settings.linger_ms / 1000,
@@ -88,7 +96,11 @@ class Extractor:
         resident = self.residency.get(params.backbone or self._default, params.weights)
         outputs = {tap: _output(resident.card, tap, params) for tap in params.taps}
         specs = {tap: _spec(resident, output, params) for tap, output in outputs.items()}
-        return Plan(resident, params, specs, outputs, params.view)
+        return Plan(resident, specs, outputs, params.view)
+
+    def is_loaded(self, backbone: str | None, weights: str | None) -> bool:
+        """Whether `resolve` would find this backbone on the device, and so not wait."""
+        return self.residency.has(backbone or self._default, weights)
 
     def submit(
         self, image: bytes, plan: Plan, lane: Lane, deadline_s: float | None = None
@@ -123,11 +135,6 @@ class Extractor:
         except TimeoutError as error:
             raise WorkerError(f"no canary from the device within {timeout_s} s") from error
         check_canary(resident.card, first, second)
-
-    @property
-    def waiting(self) -> int:
-        """How many decoded images wait for the device."""
-        return self._batcher.waiting
 
     def close(self, timeout_s: float) -> None:
         """Finish what was submitted, then stop; what is not done after `timeout_s` fails."""
@@ -214,6 +221,14 @@ def _check_cells(tap: Tap, pooling: Pooling) -> None:
         raise InvalidParameter(
             f"pool {pooling} has more cells than tap {tap.name!r} has places ({side} a side)"
         )
+
+
+def _values(card: Card, output: Output) -> int:
+    """How many numbers an output has for one image."""
+    _, tap, _, _ = card.resolve_tap(output.tap)
+    if output.pooling == "none":
+        return math.prod(tap.shape)
+    return tap.shape[0] * Pooling.parse(output.pooling).cells ** 2
 
 
 def _spec(resident: Resident, output: Output, params: FeatureParams) -> FeatureSpec:

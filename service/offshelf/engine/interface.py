@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from offshelf.errors import WorkerError
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,12 +16,6 @@ if TYPE_CHECKING:
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Features: TypeAlias = NDArray[np.float32]
-
-
-class DeviceLost(WorkerError):
-    """The device is broken for this process: nothing that runs on it can succeed any more."""
-
-    code = "device_lost"
 
 
 @dataclass(frozen=True, slots=True)

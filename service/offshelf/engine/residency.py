@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from offshelf.engine.canary import canary
 
@@ -19,20 +19,31 @@ log = logging.getLogger(__name__)
 
 Key: TypeAlias = tuple[str, str | None]
 
+# Every seed makes other weights, so what a client may ask for has no end.
+MAX_RESIDENT: Final = 4
+MAX_SEED_DIGITS: Final = 20  # of a number of 64 bits
+
 
 class Residency:
-    """Loads backbones on demand and keeps them. A load that fails is tried anew when asked for."""
+    """Loads backbones on demand and keeps `max_resident` of them, those that were used last.
+
+    A load that fails is tried anew when asked for. Whoever has a resident that was let go of can
+    use it to the end: it stays in memory for as long.
+    """
 
     def __init__(
         self,
         engine: Engine,
         clock: Callable[[], float] = time.monotonic,
         check: Callable[[Resident], None] = canary,
+        max_resident: int = MAX_RESIDENT,
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._check = check
+        self._max_resident = max_resident
         self._lock = threading.Lock()
+        # In the order of their last use.
         self._loads: dict[Key, Future[Resident]] = {}
 
     def get(self, backbone: str, weights: str | None) -> Resident:
@@ -40,12 +51,11 @@ class Residency:
 
         Raises what `Engine.load` raises, for all that waited for that load.
         """
-        key = (backbone, weights)
+        key = _key(backbone, weights)
         with self._lock:
-            load = self._loads.get(key)
+            load = self._loads.pop(key, None)
             mine = load is None
-            if load is None:
-                load = self._loads[key] = Future()
+            load = self._loads[key] = load or Future()
         if mine:
             # A thread that ends with the load. OpenMP keeps threads for every thread that ever
             # computed, and once there are more of them than cores a forward pass of one image
@@ -53,6 +63,12 @@ class Residency:
             threading.Thread(target=self._load, args=(key, load), name=f"load-{backbone}").start()
         # No time-out: the one that loads ends this future whatever happens to the load.
         return load.result()
+
+    def has(self, backbone: str, weights: str | None) -> bool:
+        """Whether `get` would not have to wait."""
+        with self._lock:
+            load = self._loads.get(_key(backbone, weights))
+        return load is not None and load.done()
 
     def loaded(self) -> dict[Key, Resident]:
         """What is on the device now, by (backbone, weights as asked for)."""
@@ -76,3 +92,21 @@ class Residency:
             return
         log.info("%s: loaded and warm in %.1f s", key[0], self._clock() - began_s)
         load.set_result(resident)
+        self._let_go(key)
+
+    def _let_go(self, latest: Key) -> None:
+        """Drop what was unused longest, down to the limit; what is being loaded stays."""
+        with self._lock:
+            self._loads[latest] = self._loads.pop(latest)
+            done = [key for key, load in self._loads.items() if load.done()]
+            for key in done[: max(0, len(done) - self._max_resident)]:
+                del self._loads[key]
+                log.info("%s (weights %s) is let go of", *key)
+
+
+def _key(backbone: str, weights: str | None) -> Key:
+    """One key for all the ways to write a seed (`random:1`, `random:01`)."""
+    kind, colon, seed = (weights or "").partition(":")
+    if colon and seed.isdecimal() and len(seed) <= MAX_SEED_DIGITS:
+        weights = f"{kind}:{int(seed)}"
+    return backbone, weights

@@ -15,9 +15,9 @@ from offshelf.backbones.interface import BACKBONES
 from offshelf.backbones.weights import load
 from offshelf.core.spec import Pooling
 from offshelf.engine.graph import Traced
-from offshelf.engine.interface import DeviceLost, Features, Output, Pixels, WeightsInfo
+from offshelf.engine.interface import Features, Output, Pixels, WeightsInfo
 from offshelf.engine.memory import keep_freed_memory
-from offshelf.errors import InvalidParameter
+from offshelf.errors import DeviceLost, InvalidParameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

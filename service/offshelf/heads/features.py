@@ -67,17 +67,12 @@ def read_shards(store: Store, dataset_id: str, fingerprint: str, shards: int) ->
 
 
 def read_matrix(
-    store: Store,
-    dataset_id: str,
-    fingerprint: str,
-    shards: int,
-    total: int,
-    file: Path | None = None,
+    store: Store, dataset_id: str, fingerprint: str, shards: int, total: int, file: Path
 ) -> Matrix:
     """All features of a dataset of `total` items, each flattened in C order.
 
-    With `file` the rows are in a new .npy file there, mapped into memory: it has `total` rows, of
-    which those beyond the N good ones are zero.
+    The rows are in a new .npy file, mapped into memory: it has `total` rows, of which those beyond
+    the N good ones are zero. Without a good one there is no file.
     """
     rows: NDArray[np.float32] | None = None
     kept: list[NDArray[np.int64]] = []
@@ -97,14 +92,12 @@ def read_matrix(
         kept.append(shard.kept)
         filled += count
     if rows is None:
-        rows = _allocate((0, 0), None)
+        rows = np.empty((0, 0), np.float32)
     numbers = np.concatenate(kept) if kept else np.zeros(0, np.int64)
     return Matrix(rows[:filled], numbers, errors)
 
 
-def _allocate(shape: tuple[int, int], file: Path | None) -> NDArray[np.float32]:
-    if file is None:
-        return np.empty(shape, np.float32)
+def _allocate(shape: tuple[int, int], file: Path) -> NDArray[np.float32]:
     mapped: NDArray[np.float32] = np.lib.format.open_memmap(
         file, mode="w+", dtype=np.float32, shape=shape
     )

@@ -61,7 +61,6 @@ class Report:
     test: Metrics | None
     warnings: list[str]
     versions: dict[str, str]
-    seconds: float
 
     def write(self, workdir: Path) -> None:
         """Write `report.json` whole or not at all: it says that the fit is complete."""
@@ -88,16 +87,14 @@ def fit(workdir: Path) -> None:
     features: NDArray[np.float32] = np.load(workdir / "X.npy", mmap_mode="r")
     labels, train, test = (np.load(workdir / f"{name}.npy") for name in ("y", "train", "test"))
     check_classes(labels[train], params.classes)
-    started_s = time.monotonic()
     fitted = SOLVERS.get(params.kind)(features[train], labels[train], params.C)
-    seconds = time.monotonic() - started_s
     (workdir / "head.safetensors").write_bytes(pack_weights(fitted.coef, fitted.intercept))
     metrics = [
         score(labels[rows], predict(fitted, features, rows), params.classes)
         for rows in (train, test)
     ]
     assert metrics[0] is not None  # noqa: S101 - check_classes saw training images
-    Report(metrics[0], metrics[1], list(fitted.warnings), versions(), seconds).write(workdir)
+    Report(metrics[0], metrics[1], list(fitted.warnings), versions()).write(workdir)
 
 
 def predict(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 import safetensors
@@ -15,9 +16,15 @@ from offshelf.schemas import Head
 from offshelf.store import layout
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from numpy.typing import NDArray
 
     from offshelf.store.interface import Store
+
+
+# Weights of the heads used last; those of a thousand classes may take 100 MB each.
+WEIGHTS_KEPT: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +121,30 @@ def load_card(store: Store, owner: str, head_id: str) -> Head:
 def load(store: Store, owner: str, head_id: str) -> LinearHead:
     """A head; UnknownName when there is none."""
     card = load_card(store, owner, head_id)
-    return LinearHead(card, *unpack_weights(store.get(layout.head_weights(owner, head_id))))
+    return LinearHead(card, *_weights(store, owner, head_id))
+
+
+def load_kept(store: Store, owner: str, head_id: str) -> LinearHead:
+    """As `load`, but the weights of a head in use stay in memory.
+
+    The card is read each time: a head that was deleted meanwhile is UnknownName here too.
+    """
+    card = load_card(store, owner, head_id)
+    return LinearHead(card, *_kept_weights(cast("Hashable", store), owner, head_id, card.created_s))
+
+
+@lru_cache(WEIGHTS_KEPT)
+def _kept_weights(
+    store: Hashable, owner: str, head_id: str, _created_s: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The weights; the time is in the key, so that a head made anew is read anew."""
+    return _weights(cast("Store", store), owner, head_id)
+
+
+def _weights(
+    store: Store, owner: str, head_id: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    try:
+        return unpack_weights(store.get(layout.head_weights(owner, head_id)))
+    except UnknownName:  # deleted since its card was read
+        raise UnknownName(f"no head {head_id!r}") from None

@@ -12,6 +12,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
+from offshelf.core.addresses import shown
 from offshelf.errors import DependencyError, InvalidParameter
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ ANSWER_TIMEOUT_S: Final = 15.0
 RETRIES: Final = 6
 BACKOFF_BASE_S: Final = 0.05
 BACKOFF_CAP_S: Final = 1.0
+# Of one asynchronous client. Whoever finds all of them in use waits for one, up to so long.
+ASYNC_CONNECTIONS: Final = 128
+POOL_TIMEOUT_S: Final = 10.0
 
 _LOST = (redis.ConnectionError, redis.TimeoutError)
 
@@ -39,7 +43,9 @@ def database_url(url: str, offset: int) -> str:
     """`url` with the database number `offset` above its own (0 where it names none)."""
     parts = urlsplit(url)
     if parts.scheme not in ("redis", "rediss", "unix"):
-        raise InvalidParameter(f"Redis URL {url!r}: the schemes are redis://, rediss://, unix://")
+        raise InvalidParameter(
+            f"Redis URL {shown(url)}: the schemes are redis://, rediss://, unix://"
+        )
     query = dict(parse_qsl(parts.query))
     if parts.scheme == "unix":
         query["db"] = str(_number(query.get("db", ""), url) + offset)
@@ -51,7 +57,7 @@ def database_url(url: str, offset: int) -> str:
 
 def _number(text: str, url: str) -> int:
     if text and not text.isdecimal():
-        raise InvalidParameter(f"Redis URL {url!r}: {text!r} is not a database number")
+        raise InvalidParameter(f"Redis URL {shown(url)}: {text!r} is not a database number")
     return int(text or 0)
 
 
@@ -67,16 +73,24 @@ def connect(url: str, database: int, *, retries: int = RETRIES) -> redis.Redis:
     )
 
 
-def connect_async(url: str, database: int, *, retries: int = RETRIES) -> redis.asyncio.Redis:
-    """A client for one event loop; it connects when first used."""
-    return redis.asyncio.Redis.from_url(
+def connect_async(
+    url: str, database: int, *, retries: int = RETRIES, connections: int = ASYNC_CONNECTIONS
+) -> redis.asyncio.Redis:
+    """A client for one event loop, with up to so many connections; it connects when first used.
+
+    A client whose commands block for long is to be one of its own: nobody else gets through.
+    """
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
         database_url(url, database),
+        max_connections=connections,
+        timeout=POOL_TIMEOUT_S,
         socket_timeout=ANSWER_TIMEOUT_S,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         health_check_interval=30,
         protocol=2,  # the shape of answers differs between 2 and 3; we read the older
         retry=AsyncRetry(_backoff(), retries, supported_errors=_LOST),
     )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def _backoff() -> ExponentialWithJitterBackoff:
@@ -94,4 +108,6 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, OSError) as error:
-        raise DependencyError(f"Redis does not serve us: {error}") from error
+        raise DependencyError(
+            f"Redis does not serve us: {error}", "Redis does not serve us; the log has more"
+        ) from error

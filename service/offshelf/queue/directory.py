@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 INTERACTIVE_KEY: Final = f"{PREFIX}interactive"
 # Set: ids of the workers that have published; those without a record are dead.
 WORKERS_KEY: Final = f"{PREFIX}workers"
+# For so long it is known that a worker left with everything answered.
+LEFT_S: Final = 120
 
 
 def worker_key(worker_id: str) -> str:
@@ -24,6 +26,11 @@ def worker_key(worker_id: str) -> str:
 def rate_key(worker_id: str) -> str:
     """String, with the same TTL: images a second, small to read for every request."""
     return f"{PREFIX}worker:{worker_id}:rate"
+
+
+def left_key(worker_id: str) -> str:
+    """String, with a TTL: the worker has left and owes nobody an answer."""
+    return f"{PREFIX}left:{worker_id}"
 
 
 class RedisDirectory:
@@ -61,9 +68,11 @@ class RedisDirectory:
             pipe.sadd(WORKERS_KEY, body.id)
             pipe.execute()
 
-    def withdraw(self, worker_id: str) -> None:
-        """Remove the record of a worker that leaves."""
+    def withdraw(self, worker_id: str, answered: bool) -> None:
+        """Remove the record of a worker that leaves; `answered`: it owes nobody an answer."""
         with translated(), self._client.pipeline(transaction=True) as pipe:
+            if answered:
+                pipe.set(left_key(worker_id), 1, ex=LEFT_S)
             pipe.delete(worker_key(worker_id), rate_key(worker_id))
             pipe.srem(WORKERS_KEY, worker_id)
             pipe.execute()

@@ -3,45 +3,69 @@
 from __future__ import annotations
 
 import json
-import re
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from offshelf.core.jobs import TERMINAL, JobState
-from offshelf.errors import InvalidParameter, UnknownName
+from offshelf.errors import CapacityError, UnknownName
 from offshelf.queue.connection import text, translated
+from offshelf.queue.event_ids import check_event_id
 from offshelf.queue.jobs import events_key, record_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     import redis.asyncio
 
 SILENCE_S: Final = 10.0
 PAGE: Final = 256
-
-_EVENT_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
+# Each of them holds a connection nearly all the time.
+MAX_FOLLOWERS: Final = 256
 
 
 class RedisEvents:
     """`interface.JobEvents` over the streams that `scripts.py` writes.
 
-    Each event is a dict with `type` (`state`, `progress` or `detail`) and the fields of the
-    record at that time. `silence_s` must stay below the client's time-out.
+    Each event is a dict with `type` (`state` or `progress`) and the fields of the record at that
+    time. `client` is for nothing else and has `max_followers` connections. `silence_s` must stay
+    below its time-out.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, silence_s: float = SILENCE_S) -> None:
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        silence_s: float = SILENCE_S,
+        max_followers: int = MAX_FOLLOWERS,
+    ) -> None:
         self._client = client
         self._silence_ms = max(1, int(silence_s * 1000))
+        self._max_followers = max_followers
+        self._followers = 0
 
     async def follow(self, job_id: str, after: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """Yield (event id, data) from the one after `after` (`0`: from the first) to the last.
 
-        Yields ("", {}) after each `silence_s` without an event. UnknownName for a job that there
-        is not, InvalidParameter for an `after` that is no event id.
+        Yields ("", {}) at once when the job is there and can be followed, and after each
+        `silence_s` without an event. UnknownName for a job that there is not, InvalidParameter
+        for an `after` that is no event id, CapacityError when too many follow.
         """
-        if not _EVENT_ID.fullmatch(after):
-            raise InvalidParameter(f"{after!r} is not the id of an event")
-        last = after
+        last = check_event_id(after)
+        if self._followers >= self._max_followers:
+            raise CapacityError(
+                f"{self._followers} streams of events are open and that is the limit", SILENCE_S
+            )
+        self._followers += 1
+        try:
+            if await self._state(job_id) is None:
+                raise UnknownName(f"no job {job_id!r}")
+            yield "", {}
+            async with aclosing(self._events(job_id, last)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._followers -= 1
+
+    async def _events(self, job_id: str, last: str) -> AsyncGenerator[tuple[str, dict[str, Any]]]:
         block_ms: int | None = None  # the past first, without waiting
         while True:
             # Before reading: what this state has written is then in the stream already.
@@ -78,7 +102,7 @@ class RedisEvents:
 
 def _event(fields: dict[Any, Any]) -> dict[str, Any]:
     data: dict[str, Any] = {text(name): text(value) for name, value in fields.items()}
-    for name in ("total", "done", "failed", "error", "result", "detail"):
+    for name in ("total", "done", "failed", "error", "result"):
         if name in data:
             data[name] = json.loads(data[name])
     return data

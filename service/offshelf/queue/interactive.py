@@ -3,9 +3,9 @@
 All requests go to one list, which every worker takes from. Each API process has a reply list of
 its own, read by one task, which hands every reply to whoever asked. Nothing here is durable: an
 ask ends in its replies or in an error at its deadline, when the connection is lost, or when the
-last worker has gone. When one worker of several has gone, or one that was started anew, what is
-still unanswered is sent again: the API cannot know what died with it, and a second answer to the
-same image is dropped.
+last worker has gone. When one worker of several has vanished without a word, what was sent before
+and is still unanswered is sent again: the API cannot know what died with it, and a second answer
+to the same image is dropped. Whoever stops waiting says so, and the workers drop the rest.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from offshelf.errors import (
     DependencyError,
     NoWorker,
     OffshelfError,
+    WorkerError,
 )
 from offshelf.queue.connection import PREFIX, text, translated
-from offshelf.queue.directory import INTERACTIVE_KEY, WORKERS_KEY, rate_key
+from offshelf.queue.directory import INTERACTIVE_KEY, WORKERS_KEY, left_key, rate_key
 from offshelf.queue.messages import ImageReply, ImageRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     import redis.asyncio
 
@@ -45,6 +46,8 @@ BLOCK_S: Final = 1.0
 READ_COUNT: Final = 64
 SEND_COUNT: Final = 64
 RECONNECT_S: Final = 0.2
+# For so long at most it is known that nobody waits for a request any more.
+GONE_MAX_S: Final = 3600.0
 # How stale our view of the workers may be.
 WORKERS_S: Final = 1.0
 # What Retry-After is made of while no worker has measured itself.
@@ -58,12 +61,18 @@ def inbox_key(api_id: str) -> str:
     return f"{PREFIX}inbox:{api_id}"
 
 
+def gone_key(request_id: str) -> str:
+    """String, with a TTL: the Unix time since which nobody waits for this request."""
+    return f"{PREFIX}gone:{request_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class _Pending:
     """A request that was sent, and whoever waits for its reply."""
 
     request: ImageRequest
     future: asyncio.Future[ImageReply]
+    sent_s: float
 
 
 class AsyncInteractive:
@@ -88,16 +97,17 @@ class AsyncInteractive:
         self._clock = clock
         self._pending: dict[Key, _Pending] = {}
         self._rates: dict[str, float] = {}
-        self._worker_gone = False
+        self._vanished_s: float | None = None
         self._rates_until_s = float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
+        self._telling: set[asyncio.Task[None]] = set()
         self._closing = False
 
     async def start(self) -> None:
         """Begin to read replies."""
         self._tasks = [
-            asyncio.create_task(self._read_forever(), name="replies"),
-            asyncio.create_task(self._watch_workers(), name="worker-watch"),
+            asyncio.create_task(self._forever(self._read), name="replies"),
+            asyncio.create_task(self._forever(self._watch_workers), name="worker-watch"),
         ]
 
     async def close(self) -> None:
@@ -106,8 +116,8 @@ class AsyncInteractive:
         self._closing = True
         for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=3 * BLOCK_S)
+        if self._tasks or self._telling:
+            await asyncio.wait({*self._tasks, *self._telling}, timeout=3 * BLOCK_S)
         self._fail_all(DependencyError("the server is shutting down"))
         with contextlib.suppress(RedisError, OSError):
             await self._client.delete(self.inbox)
@@ -121,8 +131,10 @@ class AsyncInteractive:
         if not requests:
             return []
         await self._admit(len(requests))
-        loop = asyncio.get_running_loop()
-        waiting = {(r.request_id, r.index): _Pending(r, loop.create_future()) for r in requests}
+        loop, now_s = asyncio.get_running_loop(), self._clock()
+        waiting = {
+            (r.request_id, r.index): _Pending(r, loop.create_future(), now_s) for r in requests
+        }
         self._pending.update(waiting)
         timeout_s = max(r.deadline_s for r in requests) - self._clock()
         try:
@@ -131,6 +143,12 @@ class AsyncInteractive:
                 return list(await asyncio.gather(*(one.future for one in waiting.values())))
         except TimeoutError:
             raise DeadlineExceeded("no answer before the deadline of the request") from None
+        except asyncio.CancelledError:
+            # In a task of its own: what is cancelled here must not wait for Redis.
+            telling = asyncio.create_task(self._tell_gone(list(waiting.values())))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
+            raise
         finally:
             for key, one in waiting.items():
                 self._pending.pop(key, None)
@@ -150,6 +168,17 @@ class AsyncInteractive:
                 retry_after_s=max(1.0, min(600.0, queued / rate)),
             )
 
+    async def _tell_gone(self, waiting: Sequence[_Pending]) -> None:
+        """Let the workers know that nobody waits any more; without Redis they compute in vain."""
+        now_s = self._clock()
+        ttl_s = max(one.request.deadline_s for one in waiting) - now_s
+        if ttl_s <= 0:
+            return
+        with contextlib.suppress(DependencyError), translated():
+            for request_id in {one.request.request_id for one in waiting}:
+                ttl_ms = int(1000 * min(GONE_MAX_S, ttl_s)) + 1
+                await self._client.set(gone_key(request_id), now_s, px=ttl_ms)
+
     async def _send(self, requests: Sequence[ImageRequest]) -> None:
         for first in range(0, len(requests), SEND_COUNT):
             packed = [request.pack() for request in requests[first : first + SEND_COUNT]]
@@ -164,38 +193,58 @@ class AsyncInteractive:
                 found = await self._client.mget([rate_key(name) for name in ids]) if ids else []
             alive = zip(ids, found, strict=True)
             rates = {name: float(rate) for name, rate in alive if rate is not None}
-            self._worker_gone |= bool(set(self._rates) - set(rates))
+            if await self._vanished(set(self._rates) - set(rates)):
+                self._vanished_s = self._clock()
             self._rates = rates
             self._rates_until_s = self._clock() + WORKERS_S
         return self._rates
 
-    async def _read_forever(self) -> None:
+    async def _vanished(self, gone: Collection[str]) -> bool:
+        """Whether any of these workers went without a word."""
+        if not gone:
+            return False
+        with translated():
+            left = await self._client.mget([left_key(name) for name in gone])
+        return None in left
+
+    async def _forever(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Repeat an action until `close`. When it fails, all who wait fail, and it goes on.
+
+        A reply may have been lost with a connection, so nobody is left waiting for it.
+        """
         while not self._closing:
             try:
-                with translated():
-                    found: Any = await self._reader.blmpop(
-                        BLOCK_S, 1, self.inbox, direction="LEFT", count=READ_COUNT
-                    )
+                await action()
             except DependencyError as error:
-                # A reply may have been lost with the connection, so nobody is left waiting for it.
                 self._fail_all(error)
                 await asyncio.sleep(RECONNECT_S)
-                continue
-            for data in found[1] if found else ():
-                self._dispatch(data)
+            except Exception as error:
+                log.exception("the replies' side of the queue failed and goes on")
+                self._fail_all(WorkerError(f"{type(error).__name__}: {error}"))
+                await asyncio.sleep(RECONNECT_S)
+
+    async def _read(self) -> None:
+        """Hand out what replies there are; ends after `BLOCK_S` when there are none."""
+        with translated():
+            found: Any = await self._reader.blmpop(
+                BLOCK_S, 1, self.inbox, direction="LEFT", count=READ_COUNT
+            )
+        for data in found[1] if found else ():
+            self._dispatch(data)
 
     async def _watch_workers(self) -> None:
         """Do something for those who wait for an answer of a worker that has gone."""
-        while not self._closing:
-            await asyncio.sleep(WORKERS_S)
-            if not self._pending:
-                continue
-            with contextlib.suppress(DependencyError):  # told by `_read_forever`
-                if not await self._live_rates():
-                    self._fail_all(NoWorker("the last worker left before it had answered"))
-                elif self._worker_gone:
-                    await self._send([one.request for one in self._pending.values()])
-                self._worker_gone = False
+        await asyncio.sleep(WORKERS_S)
+        if not self._pending:
+            return
+        with contextlib.suppress(DependencyError):  # told by `_read`
+            rates = await self._live_rates()
+            vanished_s, self._vanished_s = self._vanished_s, None
+            if not rates:
+                self._fail_all(NoWorker("the last worker left before it had answered"))
+            elif vanished_s is not None:
+                waiting = list(self._pending.values())
+                await self._send([one.request for one in waiting if one.sent_s <= vanished_s])
 
     def _dispatch(self, data: bytes) -> None:
         try:
@@ -241,4 +290,22 @@ class RedisInbox:
                 pipe.rpush(reply_to, reply.pack())
             for reply_to in {reply_to for reply_to, _ in replies}:
                 pipe.expire(reply_to, INBOX_TTL_S)
-            pipe.execute()
+            answers = pipe.execute(raise_on_error=False)
+        # Refused, and would be again. The others were taken, so there is nothing to repeat.
+        for (reply_to, reply), answer in zip(replies, answers, strict=False):
+            if isinstance(answer, RedisError):
+                log.error(
+                    "the reply to image %d of request %s was refused by %s: %s",
+                    reply.index,
+                    reply.request_id,
+                    reply_to,
+                    answer,
+                )
+
+    def gone(self, request_ids: Collection[str]) -> dict[str, float]:
+        """Of these requests those that nobody waits for any more, each with the Unix time since."""
+        ids = list(request_ids)
+        with translated():
+            found = self._client.mget([gone_key(request_id) for request_id in ids]) if ids else []
+        pairs = zip(ids, found, strict=True)
+        return {request_id: float(since) for request_id, since in pairs if since is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from offshelf.core.jobs import Job, JobState
     from offshelf.errors import ErrorInfo
@@ -58,10 +58,6 @@ class Jobs(Protocol):
         """Count a finished shard once, however often it is told; whether all are finished now."""
         ...
 
-    def update(self, job_id: str, *, stage: str, detail: Mapping[str, Any]) -> None:
-        """Tell progress inside a stage as an event."""
-        ...
-
     def tried(self, job_id: str, step: str) -> int:
         """Count a try of a step of the job; how many there were since it last ended cleanly."""
         ...
@@ -93,7 +89,9 @@ class JobEvents(Protocol):
     def follow(self, job_id: str, after: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """Yield (event id, data) from the one after `after` (`0`: from the first) to the last.
 
-        Yields ("", {}) about every 10 s of silence, so that the line can be kept open.
+        Yields ("", {}) at once when the job can be followed, and about every 10 s of silence, so
+        that the line can be kept open. Before that UnknownName, or CapacityError when too many
+        follow.
         """
         ...
 
@@ -123,7 +121,14 @@ class Inbox(Protocol):
         ...
 
     def reply(self, replies: Sequence[tuple[str, ImageReply]]) -> None:
-        """Send replies, each to the `reply_to` of its request, in one round trip."""
+        """Send replies, each to the `reply_to` of its request, in one round trip.
+
+        One that is refused is logged and takes no other with it.
+        """
+        ...
+
+    def gone(self, request_ids: Collection[str]) -> Mapping[str, float]:
+        """Of these requests those that nobody waits for any more, each with the Unix time since."""
         ...
 
 

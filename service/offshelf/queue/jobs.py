@@ -40,6 +40,12 @@ def events_key(job_id: str) -> str:
     return f"{record_key(job_id)}:events"
 
 
+# Sorted set: ids of the queued jobs that nobody has made sure of, by time of creation.
+UNSURE_KEY: Final = f"{PREFIX}jobs-unsure"
+# The stage of a job for which nothing runs: its next step is in the queue for trainings.
+WAITING_TO_TRAIN: Final = "waiting to train"
+
+
 def owner_key(owner: str) -> str:
     """Sorted set: the ids of an owner's jobs, all with score 0. Ids sort by time of creation."""
     return f"{PREFIX}jobs:{owner}"
@@ -102,8 +108,9 @@ class RedisJobs:
                 events_key(job.id),
                 owner_key(job.owner),
                 _idempotency(job.owner, key),
+                UNSURE_KEY,
             ],
-            [job.id, digest, self._ttl_s, *_pairs(_encode(job))],
+            [job.id, digest, self._ttl_s, _json(job.created_s), *_pairs(_encode(job))],
         )
         known_digest, _, job_id = found.decode().partition(" ")
         if known_digest != digest:
@@ -176,25 +183,61 @@ class RedisJobs:
         return self.get(job_id)
 
     def cancel(self, job_id: str, owner: str) -> Job:
-        """Ask for the end: a queued job is cancelled at once, a running one starts cancelling."""
+        """Ask for the end: a job that waits is cancelled at once, a running one starts cancelling.
+
+        Those wait that are queued, or have nothing left to do but to train and have not begun.
+        """
         self.get(job_id, owner)
-        waiting = frozenset({JobState.QUEUED})
-        if self._enter(job_id, JobState.CANCELLED, waiting, {"stage": "cancelled"}) is None:
-            return self.get(job_id)
+        fields = {"stage": JobState.CANCELLED.value}
+        for waits, stage in ((JobState.QUEUED, ""), (JobState.RUNNING, WAITING_TO_TRAIN)):
+            if self._enter(job_id, JobState.CANCELLED, frozenset({waits}), fields, stage) is None:
+                return self.get(job_id)
         return self.advance(job_id, JobState.CANCELLING)
 
+    def unsure(self, age_s: float, limit: int = 100) -> Sequence[str]:
+        """Jobs queued for longer than that, of which nobody knows that a worker will hear.
+
+        Their first message may have died with the process that made the record.
+        """
+        with translated():
+            ids = self._client.zrangebyscore(
+                UNSURE_KEY, "-inf", self._clock() - age_s, start=0, num=limit
+            )
+        return [text(job_id) for job_id in ids]
+
+    def made_sure(self, job_id: str) -> None:
+        """A worker has enqueued the first step of a job."""
+        with translated():
+            self._client.zrem(UNSURE_KEY, job_id)
+
     def _enter(
-        self, job_id: str, to: JobState, allowed: frozenset[JobState], fields: Mapping[str, str]
+        self,
+        job_id: str,
+        to: JobState,
+        allowed: frozenset[JobState],
+        fields: Mapping[str, str],
+        stage: str = "",
     ) -> JobState | None:
-        """Change the state if it is one of `allowed`; None, or the state that forbade it."""
+        """Change the state if it is one of `allowed`; None, or the state that forbade it.
+
+        With `stage` the record must also be in that one.
+        """
         now = _json(self._clock())
         times = {"started_s": now} if to is JobState.RUNNING else {}
         if to in TERMINAL:
             times = {"finished_s": now}
         state = self._run(
             self._change,
-            [record_key(job_id), events_key(job_id), shards_key(job_id), tries_key(job_id)],
             [
+                record_key(job_id),
+                events_key(job_id),
+                shards_key(job_id),
+                tries_key(job_id),
+                UNSURE_KEY,
+            ],
+            [
+                job_id,
+                stage,
                 to.value,
                 " ".join(sorted(allowed)),
                 self._ttl_s if to in TERMINAL else 0,
@@ -214,17 +257,6 @@ class RedisJobs:
         """Count a finished shard once, however often it is told; whether all are finished now."""
         keys = [record_key(job_id), events_key(job_id), shards_key(job_id)]
         return bool(self._run(self._shard_done, keys, [shard, done, failed]))
-
-    def update(self, job_id: str, *, stage: str, detail: Mapping[str, Any]) -> None:
-        """Tell progress inside a stage as an event."""
-        entry = {"type": "detail", "stage": stage, "detail": _json(dict(detail))}
-        with translated():
-            if self._client.exists(record_key(job_id)):
-                self._client.xadd(
-                    events_key(job_id),
-                    entry,  # type: ignore[arg-type]  # the client's dict is invariant
-                    maxlen=scripts.MAX_EVENTS,
-                )
 
     def tried(self, job_id: str, step: str) -> int:
         """Count a try of a step of the job; how many there were since it last ended cleanly."""

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """One image of a feature request. `deadline_s` is Unix time: nobody waits after it."""
+    """One image of a feature request, which has `images` of them.
+
+    `deadline_s` is Unix time: nobody waits after it.
+    """
 
     request_id: str
     index: int
@@ -25,6 +28,7 @@ class ImageRequest:
     params: dict[str, Any]
     image: bytes
     sent_s: float
+    images: int = 1
 
     def pack(self) -> bytes:
         """As bytes for the queue."""
@@ -56,7 +60,6 @@ class ImageReply:
     weights: dict[str, Any] = field(default_factory=dict)
     rows: dict[str, TapRow] = field(default_factory=dict)
     error: ErrorInfo | None = None
-    timing: dict[str, float] = field(default_factory=dict)
 
     def pack(self) -> bytes:
         """As bytes for the reply list."""
@@ -80,7 +83,6 @@ class ImageReply:
                 "weights": self.weights,
                 "rows": rows,
                 "error": asdict(self.error) if self.error else None,
-                "timing": self.timing,
             }
         )
         return packed

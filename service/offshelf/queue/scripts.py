@@ -32,9 +32,9 @@ end
 """
 
 # KEYS[1] record (hash)   KEYS[2] events (stream)   KEYS[3] the owner's index (sorted set)
-# KEYS[4] the idempotency key (string), or '' for none
+# KEYS[4] the idempotency key (string), or '' for none   KEYS[5] jobs that nobody has made sure of
 # ARGV[1] job id   ARGV[2] digest of the params   ARGV[3] TTL of the idempotency key, seconds
-# ARGV[4...] the record's fields and values in turn
+# ARGV[4] time of creation   ARGV[5...] the record's fields and values in turn
 # Answers '<digest> <job id>' of the job that the idempotency key stands for. A second call with
 # the same job id (a retry after a lost answer) changes nothing.
 CREATE: Final = (
@@ -47,8 +47,9 @@ if KEYS[4] ~= '' then
   redis.call('SET', KEYS[4], mine, 'EX', ARGV[3])
 end
 if redis.call('EXISTS', KEYS[1]) == 0 then
-  redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+  redis.call('HSET', KEYS[1], unpack(ARGV, 5))
   redis.call('ZADD', KEYS[3], 0, ARGV[1])
+  redis.call('ZADD', KEYS[5], ARGV[4], ARGV[1])
   tell(KEYS[1], KEYS[2], 'state')
 end
 return mine
@@ -56,26 +57,33 @@ return mine
 )
 
 # KEYS[1] record   KEYS[2] events   KEYS[3] finished shards (set)   KEYS[4] tries (hash)
-# ARGV[1] the state to enter   ARGV[2] the states it may be entered from, parted by spaces
-# ARGV[3] seconds after which all four keys go, 0 for never
-# ARGV[4] how many of the pairs that follow are written only where the record has no such field
-# ARGV[5...] fields and values in turn
-# Answers 'ok', 'gone', or the present state where that forbids the change.
+# KEYS[5] jobs that nobody has made sure of (sorted set)
+# ARGV[1] job id   ARGV[2] the stage that the record must be in, or '' for any
+# ARGV[3] the state to enter   ARGV[4] the states it may be entered from, parted by spaces
+# ARGV[5] seconds after which the first four keys go, 0 for never
+# ARGV[6] how many of the pairs that follow are written only where the record has no such field
+# ARGV[7...] fields and values in turn
+# Answers 'ok', 'gone', or the present state where that or the stage forbids the change.
 CHANGE: Final = (
     _TELL
     + """
 local state = redis.call('HGET', KEYS[1], 'state')
-if not state then return 'gone' end
-if not string.find(' ' .. ARGV[2] .. ' ', ' ' .. state .. ' ', 1, true) then return state end
-redis.call('HSET', KEYS[1], 'state', ARGV[1])
-local once = tonumber(ARGV[4])
-for i = 5, #ARGV, 2 do
-  local command = (i - 5) / 2 < once and 'HSETNX' or 'HSET'
+if not state then
+  redis.call('ZREM', KEYS[5], ARGV[1])
+  return 'gone'
+end
+if not string.find(' ' .. ARGV[4] .. ' ', ' ' .. state .. ' ', 1, true) then return state end
+if ARGV[2] ~= '' and redis.call('HGET', KEYS[1], 'stage') ~= ARGV[2] then return state end
+redis.call('HSET', KEYS[1], 'state', ARGV[3])
+redis.call('ZREM', KEYS[5], ARGV[1])
+local once = tonumber(ARGV[6])
+for i = 7, #ARGV, 2 do
+  local command = (i - 7) / 2 < once and 'HSETNX' or 'HSET'
   redis.call(command, KEYS[1], ARGV[i], ARGV[i + 1])
 end
 tell(KEYS[1], KEYS[2], 'state')
-if tonumber(ARGV[3]) > 0 then
-  for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[3]) end
+if tonumber(ARGV[5]) > 0 then
+  for i = 1, 4 do redis.call('EXPIRE', KEYS[i], ARGV[5]) end
 end
 return 'ok'
 """

@@ -15,10 +15,6 @@ class Store(Protocol):
     Every method raises DependencyError when the store cannot be reached or is full.
     """
 
-    def put(self, key: str, data: bytes) -> None:
-        """Write an object, replacing what was there."""
-        ...
-
     def put_new(self, key: str, data: bytes | Path) -> bool:
         """Write an object unless the key is taken; whether it was written. A Path is streamed."""
         ...

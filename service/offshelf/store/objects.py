@@ -12,6 +12,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, S3Store
 
+from offshelf.core.addresses import shown
 from offshelf.errors import DependencyError, InvalidParameter, UnknownName
 
 if TYPE_CHECKING:
@@ -49,13 +50,9 @@ class ObjectStore:
         S3 credentials, region and endpoint come from the usual `AWS_` variables. Raises
         InvalidParameter for another scheme and DependencyError where the place cannot be opened.
         """
-        with _translated(f"the store at {url}"):
-            return cls(_backend(url), url)
-
-    def put(self, key: str, data: bytes) -> None:
-        """Write an object, replacing what was there."""
-        with self._on(key):
-            obstore.put(self._backend, key, data)
+        where = shown(url)
+        with _translated("such store", f"the store at {where}"):
+            return cls(_backend(url), where)
 
     def put_new(self, key: str, data: bytes | Path) -> bool:
         """Write an object unless the key is taken; whether it was written. A Path is streamed."""
@@ -103,7 +100,7 @@ class ObjectStore:
         return True
 
     def _on(self, key: str) -> AbstractContextManager[None]:
-        return _translated(f"{key!r} in the store at {self._where}")
+        return _translated(f"{key!r} in the store", f"{key!r} in the store at {self._where}")
 
 
 def _backend(url: str) -> Backend:
@@ -114,18 +111,24 @@ def _backend(url: str) -> Backend:
         return S3Store.from_url(url, retry_config=S3_RETRY)
     if parts.scheme == "memory":
         return MemoryStore()
-    raise InvalidParameter(f"store URL {url!r}: the schemes are file://, s3:// and memory://")
+    raise InvalidParameter(
+        f"store URL {shown(url)!r}: the schemes are file://, s3:// and memory://"
+    )
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """Raise our errors for obstore's; ValueError is its word for a key that cannot be."""
+def _translated(what: str, where: str) -> Iterator[None]:
+    """Raise our errors for obstore's; ValueError is its word for a key that cannot be.
+
+    UnknownName reaches clients and names `what` alone; `where` is for the log.
+    """
     try:
         yield
     except (FileNotFoundError, ValueError) as error:
         raise UnknownName(f"there is no {what}") from error
     except (BaseError, OSError) as error:
-        raise DependencyError(f"cannot use {what}: {_first_line(error)}") from error
+        message = f"cannot use {where}: {_first_line(error)}"
+        raise DependencyError(message, public="the store is away; the log has more") from error
 
 
 def _first_line(error: Exception) -> str:

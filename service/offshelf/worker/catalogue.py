@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from offshelf.backbones.weights import provenance
 from offshelf.schemas import BackboneBody, TapBody
 
 if TYPE_CHECKING:
@@ -42,11 +43,6 @@ def _body(card: Card, place: Location | None, resident: list[str], default: bool
         )
         for tap in card.taps
     ]
-    weights = {
-        **asdict(card.weights),
-        "present": place is not None,
-        "source": place.source if place is not None else None,
-    }
     return BackboneBody(
         name=card.name,
         taps=taps,
@@ -54,7 +50,23 @@ def _body(card: Card, place: Location | None, resident: list[str], default: bool
         preprocessing=asdict(card.preprocessing),
         classes=card.classes,
         paper=card.paper,
-        weights=weights,
+        weights=_weights(card, place),
         default=default,
         resident=resident,
     )
+
+
+def _weights(card: Card, place: Location | None) -> dict[str, Any]:
+    """What is true of the file that is here; of the published one where there is none.
+
+    Paths of this machine are nobody else's business.
+    """
+    told = asdict(card.weights)
+    del told["packaged"]
+    if place is None:
+        return {**told, "present": False, "source": None}
+    name, licence = provenance(card, place)
+    if name != card.weights.name:
+        # A file that the operator brought: nothing that was published is known to hold for it.
+        told = dict.fromkeys(told)
+    return {**told, "name": name, "licence": licence, "present": True, "source": place.source}

@@ -85,7 +85,11 @@ class ShardExtraction:
             for future in futures.values():
                 future.cancel()
         faults = {number: future.exception() for number, future in futures.items()}
-        errors = {number: _body(error) for number, error in faults.items() if error is not None}
+        errors = {
+            number: ErrorBody.of(ErrorInfo.of(error))
+            for number, error in faults.items()
+            if error is not None
+        }
         rows = {number: f.result() for number, f in futures.items() if faults[number] is None}
         return rows, errors
 
@@ -109,8 +113,3 @@ def _await(pending: set[Future[dict[str, Features]]], watch: Callable[[], None])
 def _shard(rows: list[Features], kept: list[int], errors: dict[int, ErrorBody]) -> Shard:
     stacked = np.stack(rows).astype(np.float32, copy=False) if rows else np.zeros(0, np.float32)
     return Shard(stacked, np.array(kept, np.int64), errors)
-
-
-def _body(error: BaseException) -> ErrorBody:
-    info = ErrorInfo.of(error)
-    return ErrorBody(code=info.code, message=info.message, retryable=info.retryable)

@@ -1,10 +1,9 @@
-"""Interactive requests: taken while there is room, resolved, extracted, answered in groups."""
+"""Interactive requests: taken while there is room, resolved, extracted, and answered."""
 
 from __future__ import annotations
 
 import json
 import logging
-import queue
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,10 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from offshelf.core.batching import Lane
-from offshelf.errors import DependencyError, ErrorInfo, InvalidParameter, OffshelfError, WorkerError
+from offshelf.errors import (
+    DependencyError,
+    ErrorInfo,
+    InvalidParameter,
+    OffshelfError,
+    TooLarge,
+    WorkerError,
+)
 from offshelf.queue.messages import ImageReply, TapRow
 from offshelf.schemas import FeatureParams
 from offshelf.worker.planning import weights_body
+from offshelf.worker.replies import ReplySender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,17 +42,16 @@ log = logging.getLogger(__name__)
 # How long one look at an empty queue blocks: bounds how late a wish to stop is seen.
 TAKE_S: Final = 0.5
 RECONNECT_S: Final = 0.5
-# Backbones that may load at the same time; requests for the same one share a thread.
-RESOLVERS: Final = 8
-REPLY_GROUP: Final = 64
-# For so long a reply is offered to a Redis that is away; then its client has been told already.
-REPLY_PATIENCE_S: Final = 10.0
+# Backbones that may load at the same time; all requests for the same one share a thread.
+LOADERS: Final = 8
+MAX_ANSWER_BYTES: Final = 1 << 30
 
 
 class Intake:
     """Takes only what it has room for: what more there is waits for any free worker.
 
-    `max_inflight` counts images taken and not yet answered. `health` hears of errors of ours.
+    `max_inflight` counts images taken and not yet answered, `max_answer_bytes` is for the features
+    of all images of a request. `health` hears of errors of ours.
     """
 
     def __init__(
@@ -56,8 +62,10 @@ class Intake:
         max_inflight: int,
         health: Health,
         clock: Callable[[], float] = time.time,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         self._inbox = inbox
+        self._max_answer_bytes = max_answer_bytes
         self._extractor = extractor
         self._metrics = metrics
         self._max_inflight = max_inflight
@@ -66,8 +74,11 @@ class Intake:
         self._room = threading.Condition()
         self._inflight = 0
         self._answered = 0
-        self._waiting: dict[str, list[ImageRequest]] = {}
-        self._resolvers = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolve")
+        # Backbone and weights, as asked for -> feature parameters as JSON -> requests.
+        self._waiting: dict[str, dict[str, list[ImageRequest]]] = {}
+        # What is loaded is resolved at once, so nobody waits for the loads of others.
+        self._resolver = ThreadPoolExecutor(1, thread_name_prefix="resolve")
+        self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
         self._replies = ReplySender(inbox, health)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._take_forever, name="intake", daemon=True)
@@ -98,7 +109,8 @@ class Intake:
             done = self._room.wait_for(
                 lambda: self._inflight == 0, max(0.0, deadline_s - time.monotonic())
             )
-        self._resolvers.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._resolver, self._loaders):
+            pool.shutdown(wait=False, cancel_futures=True)
         return self._replies.stop(max(1.0, deadline_s - time.monotonic())) and done
 
     def _take_forever(self) -> None:
@@ -118,7 +130,8 @@ class Intake:
                 log.warning("cannot take requests: %s", error)
                 self._stopping.wait(RECONNECT_S)
                 continue
-            self._accept(requests)
+            if requests:
+                self._accept(self._wanted(requests))
 
     def _await_room(self) -> int:
         with self._room:
@@ -127,47 +140,89 @@ class Intake:
             )
             return 0 if self._stopping.is_set() else self._max_inflight - self._inflight
 
-    def _accept(self, requests: Sequence[ImageRequest]) -> None:
-        """Group requests by what they ask for and resolve each group off this thread."""
-        now_s = self._clock()
+    def _wanted(self, requests: Sequence[ImageRequest]) -> Sequence[ImageRequest]:
+        """Those that somebody still waits for."""
+        try:
+            gone = self._inbox.gone({request.request_id for request in requests})
+        except DependencyError as error:
+            log.warning("cannot tell whose client has gone: %s", error)
+            gone = {}
+        now_s, wanted = self._clock(), []
         for request in requests:
             self._metrics.queued(now_s - request.sent_s)
             if request.deadline_s <= now_s:
                 self._metrics.answered("expired")
-                continue
-            key = json.dumps(request.params, sort_keys=True)
+            # A client may use an id again: what it sent later is another request.
+            elif request.sent_s <= gone.get(request.request_id, float("-inf")):
+                self._metrics.answered("gone")
+            else:
+                wanted.append(request)
+        return wanted
+
+    def _accept(self, requests: Sequence[ImageRequest]) -> None:
+        """Group requests by the backbone, then by what they ask for; resolve off this thread."""
+        for request in requests:
+            backbone, weights = request.params.get("backbone"), request.params.get("weights")
+            load = json.dumps([backbone, weights])
             with self._room:
                 self._inflight += 1
-                joined = self._waiting.get(key)
-                if joined is not None:
-                    joined.append(request)
-                    continue
-                self._waiting[key] = [request]
-            self._resolvers.submit(self._resolve, key)
+                new = load not in self._waiting
+                groups = self._waiting.setdefault(load, {})
+                groups.setdefault(json.dumps(request.params, sort_keys=True), []).append(request)
+            if new:
+                pool = self._resolver if self._is_loaded(backbone, weights) else self._loaders
+                pool.submit(self._resolve_all, load)
 
-    def _resolve(self, key: str) -> None:
+    def _is_loaded(self, backbone: Any, weights: Any) -> bool:
+        """Whether these can be resolved at once; what are no names at all can."""
+        if not isinstance(backbone, str | None) or not isinstance(weights, str | None):
+            return True
+        return self._extractor.is_loaded(backbone, weights)
+
+    def _resolve_all(self, load: str) -> None:
+        """Everything that waits for a backbone; whoever comes after that is a new group."""
+        while (taken := self._next_group(load)) is not None:
+            self._resolve(*taken)
+
+    def _next_group(self, load: str) -> tuple[str, Sequence[ImageRequest]] | None:
+        """One set of parameters with all who ask for it; None when nobody is left."""
+        with self._room:
+            groups = self._waiting[load]
+            if not groups:
+                del self._waiting[load]
+                return None
+            params = next(iter(groups))
+            return params, groups.pop(params)
+
+    def _resolve(self, params: str, requests: Sequence[ImageRequest]) -> None:
         try:
-            plan = self._extractor.resolve(FeatureParams.model_validate_json(key))
+            plan = self._extractor.resolve(FeatureParams.model_validate_json(params))
             template = _Template.of(plan)
         except ValidationError as error:
-            self._refuse(key, InvalidParameter(f"feature parameters: {error}"))
+            self._refuse(requests, InvalidParameter(f"feature parameters: {error}"))
         except Exception as error:  # noqa: BLE001 - every request taken is answered
-            self._refuse(key, error)
+            self._refuse(requests, error)
         else:
-            for request in self._joined(key):
+            for request in requests:
                 self._submit(request, plan, template)
 
-    def _joined(self, key: str) -> Sequence[ImageRequest]:
-        """Those who waited for a plan; whoever comes from now on resolves anew."""
-        with self._room:
-            return self._waiting.pop(key)
-
-    def _refuse(self, key: str, error: Exception) -> None:
-        for request in self._joined(key):
+    def _refuse(self, requests: Sequence[ImageRequest], error: Exception) -> None:
+        for request in requests:
             self._answer(request, self._failed(request, error))
+
+    def _check_answer(self, request: ImageRequest, plan: Plan) -> None:
+        """TooLarge where the features of the whole request would be more than is answered."""
+        each, limit = plan.bytes_per_image, self._max_answer_bytes
+        if request.images * each > limit:
+            raise TooLarge(
+                f"the features of {request.images} images would be {request.images * each} bytes "
+                f"({each} an image) and the limit is {limit}: ask for at most {limit // each} "
+                "images at a time, for fewer taps, or for pool=avg"
+            )
 
     def _submit(self, request: ImageRequest, plan: Plan, template: _Template) -> None:
         try:
+            self._check_answer(request, plan)
             future = self._extractor.submit(
                 request.image, plan, Lane.INTERACTIVE, request.deadline_s
             )
@@ -181,12 +236,14 @@ class Intake:
     ) -> None:
         error = WorkerError("the image was dropped") if done.cancelled() else done.exception()
         if error is None:
-            reply = template.fill(request, done.result(), self._clock())
+            reply = template.fill(request, done.result())
         else:
             reply = self._failed(request, error)
         self._answer(request, reply)
 
     def _failed(self, request: ImageRequest, error: BaseException) -> ImageReply:
+        if isinstance(error, DependencyError):
+            log.warning("image %d of request %s: %s", request.index, request.request_id, error)
         if not isinstance(error, OffshelfError) or isinstance(error, WorkerError):
             log.error("image %d of request %s", request.index, request.request_id, exc_info=error)
             self._health.suspect(error)
@@ -215,72 +272,11 @@ class _Template:
         weights = weights_body(plan.resident.weights).model_dump()
         return cls(plan.resident.card.name, weights, specs)
 
-    def fill(
-        self, request: ImageRequest, features: dict[str, Features], now_s: float
-    ) -> ImageReply:
+    def fill(self, request: ImageRequest, features: dict[str, Features]) -> ImageReply:
         return ImageReply(
             request_id=request.request_id,
             index=request.index,
             backbone=self.backbone,
             weights=self.weights,
             rows={tap: TapRow(*spec, features[tap]) for tap, spec in self.specs.items()},
-            timing={"total_s": now_s - request.sent_s},
         )
-
-
-class ReplySender:
-    """One thread that sends replies, as many as there are in one round trip.
-
-    The threads of the engine never wait for Redis, and a burst of replies costs one answer.
-    """
-
-    def __init__(self, inbox: Inbox, health: Health) -> None:
-        self._inbox = inbox
-        self._health = health
-        self._queue: queue.SimpleQueue[tuple[str, ImageReply] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._send_forever, name="replies", daemon=True)
-
-    def start(self) -> None:
-        """Begin to send."""
-        self._thread.start()
-
-    def send(self, reply_to: str, reply: ImageReply) -> None:
-        """Queue a reply; never blocks."""
-        self._queue.put((reply_to, reply))
-
-    def stop(self, timeout_s: float) -> bool:
-        """Send what is queued, then end; whether that was done in time."""
-        self._queue.put(None)
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
-
-    def _send_forever(self) -> None:
-        try:
-            self._send_until_stopped()
-        except Exception as error:  # noqa: BLE001 - told: a worker that answers nothing must not live
-            self._health.broken(error)
-
-    def _send_until_stopped(self) -> None:
-        ending = False
-        while not ending:
-            group = [self._queue.get()]
-            while len(group) < REPLY_GROUP:
-                try:
-                    group.append(self._queue.get_nowait())
-                except queue.Empty:
-                    break
-            ending = None in group
-            self._deliver([reply for reply in group if reply is not None])
-
-    def _deliver(self, replies: Sequence[tuple[str, ImageReply]]) -> None:
-        give_up_s = time.monotonic() + REPLY_PATIENCE_S
-        while replies:
-            try:
-                self._inbox.reply(replies)
-            except DependencyError as error:
-                if time.monotonic() > give_up_s:
-                    log.warning("%d replies were dropped: %s", len(replies), error)
-                    return
-                time.sleep(RECONNECT_S)
-            else:
-                return

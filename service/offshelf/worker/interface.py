@@ -20,6 +20,10 @@ class Extractor(Protocol):
         """Load what is named; blocks. Raises RequestError or WeightsMissing."""
         ...
 
+    def is_loaded(self, backbone: str | None, weights: str | None) -> bool:
+        """Whether `resolve` would find this backbone on the device, and so not wait."""
+        ...
+
     def submit(
         self, image: bytes, plan: Plan, lane: Lane, deadline_s: float | None = None
     ) -> Future[dict[str, Features]]:

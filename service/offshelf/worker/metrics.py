@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,12 @@ class WorkerMetrics:
         self._batch = self._histogram("batch_size", "Network inputs in a batch.", _IMAGES)
         self._images = self._counter("images", "Interactive images by outcome.", ["outcome"])
         self._items = self._counter("job_items", "Job items by outcome.", ["outcome"])
+        self._dead = Gauge(
+            "offshelf_dead_letters",
+            "Messages given up and kept for a look.",
+            ["queue"],
+            registry=self.registry,
+        )
 
     def queued(self, seconds: float) -> None:
         """An interactive image waited so long for a worker."""
@@ -60,6 +66,10 @@ class WorkerMetrics:
         """A shard of a job ended with so many good and bad images."""
         self._items.labels("done").inc(done)
         self._items.labels("failed").inc(failed)
+
+    def dead_letters(self, queue: str, count: int) -> None:
+        """So many messages of a queue were given up; the same number at every worker."""
+        self._dead.labels(queue).set(count)
 
     def text(self) -> str:
         """The registry in Prometheus' text format."""

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from offshelf.errors import DependencyError, InvalidParameter, WorkerError
 from offshelf.heads.interface import check_classes
 from offshelf.heads.splits import split_items
-from offshelf.schemas import FeatureParams, FeatureSetRequest, HeadRequest, WeightsBody
+from offshelf.schemas import (
+    FEATURE_SET,
+    HEAD,
+    FeatureParams,
+    FeatureSetRequest,
+    HeadRequest,
+    WeightsBody,
+)
 
 if TYPE_CHECKING:
     from offshelf.core.jobs import Job
     from offshelf.engine.extractor import Plan
     from offshelf.engine.interface import WeightsInfo
     from offshelf.schemas import Dataset
-
-FEATURE_SET: Final = "feature_set"
-HEAD: Final = "head"
 
 Request: TypeAlias = FeatureSetRequest | HeadRequest
 

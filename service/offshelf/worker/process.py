@@ -20,7 +20,7 @@ from dramatiq import Worker
 
 from offshelf.errors import DependencyError, OffshelfError, WorkerError
 from offshelf.queue.broker import WORKER_THREADS
-from offshelf.queue.tasks import step_name
+from offshelf.queue.tasks import QUEUE_OF, DramatiqJobQueue, Step, step_name
 from offshelf.schemas import WorkerBody
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from offshelf.engine.interface import Resident
     from offshelf.queue.broker import JobBroker
     from offshelf.queue.directory import RedisDirectory
-    from offshelf.queue.interface import Jobs
+    from offshelf.queue.jobs import RedisJobs
     from offshelf.schemas import BackboneBody, FeatureParams
     from offshelf.worker.health import Health
     from offshelf.worker.intake import Intake
@@ -44,6 +44,8 @@ BEATS_TO_LIVE: Final = 5
 RECORD_MIN_S: Final = 5.0
 CANARY_S: Final = 30.0
 CANARY_TIMEOUT_S: Final = 60.0
+# How often the queues are looked over, and from what age on a queued job is told to them again.
+SWEEP_S: Final = 30.0
 # How often Dramatiq's threads look whether they are to stop.
 WORKER_TIMEOUT_MS: Final = 200
 CLOSE_S: Final = 10.0
@@ -64,11 +66,12 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How often it beats and tries the canary, and how long it may take to leave; seconds."""
+    """How often it beats, tries the canary and sweeps; how long it may take to leave. Seconds."""
 
     beat_s: float
     drain_s: float
     canary_s: float = CANARY_S
+    sweep_s: float = SWEEP_S
 
 
 class WorkerProcess:
@@ -86,7 +89,7 @@ class WorkerProcess:
         residents: Callable[[], Sequence[Resident]],
         intake: Intake,
         broker: JobBroker,
-        jobs: Jobs,
+        jobs: RedisJobs,
         directory: RedisDirectory,
         backbones: Callable[[], list[BackboneBody]],
         metrics: WorkerMetrics,
@@ -110,7 +113,10 @@ class WorkerProcess:
         self._worker = Worker(
             broker, worker_threads=WORKER_THREADS, worker_timeout=WORKER_TIMEOUT_MS
         )
+        self._first_steps = DramatiqJobQueue(broker)
         self._left = threading.Event()
+        self._answered_all = True
+        self._swept_s = float("-inf")
         self._rate = 0.0
 
     def run(self) -> int:
@@ -154,11 +160,15 @@ class WorkerProcess:
         self._health.say(ready=True, detail="; ".join(missing))
 
     def _watch_device(self) -> None:
-        """Until the end: the canary when nothing else runs, or when something failed."""
+        """Until the end: the canary unless answers prove that all is well."""
+        answered = self._intake.answered
         while not self._health.ended:
             suspected = self._health.wait(self._timing.canary_s)
-            if not self._health.ended and (suspected or self._intake.inflight == 0):
+            # Nothing to do, or what there is hangs: a forward pass may never return.
+            unproven = self._intake.inflight == 0 or self._intake.answered == answered
+            if not self._health.ended and (suspected or unproven):
                 self._try_canary()
+            answered = self._intake.answered
 
     def _try_canary(self) -> None:
         try:
@@ -169,12 +179,18 @@ class WorkerProcess:
 
     def _drain(self) -> None:
         self._health.say(ready=False, detail="draining")
-        draining = threading.Thread(
-            target=self._intake.drain, args=[self._timing.drain_s], name="drain", daemon=True
-        )
+        drain_s = self._timing.drain_s
+        if self._health.is_broken:
+            drain_s = min(drain_s, CLOSE_S)  # little will be finished
+        self._answered_all = False
+
+        def drain() -> None:
+            self._answered_all = self._intake.drain(drain_s)
+
+        draining = threading.Thread(target=drain, name="drain", daemon=True)
         draining.start()
-        deadline_s = time.monotonic() + self._timing.drain_s
-        self._worker.stop(int(self._timing.drain_s * 1000))
+        deadline_s = time.monotonic() + drain_s
+        self._worker.stop(int(drain_s * 1000))
         self._hand_back()
         draining.join(max(1.0, deadline_s - time.monotonic()))
 
@@ -189,6 +205,7 @@ class WorkerProcess:
     def _beat_forever(self) -> None:
         answered, beat_s = 0, time.monotonic()
         while not self._left.is_set():
+            self._sweep()
             self._publish()
             self._left.wait(self._timing.beat_s)
             now, now_s = self._intake.answered, time.monotonic()
@@ -197,9 +214,23 @@ class WorkerProcess:
                 self._rate += RATE_WEIGHT * (latest - self._rate) if self._rate else latest
             answered, beat_s = now, now_s
         try:
-            self._directory.withdraw(self._identity.id)
+            self._directory.withdraw(self._identity.id, self._answered_all)
         except DependencyError:
             log.info("the record of this worker is left to expire")
+
+    def _sweep(self) -> None:
+        """Now and then: count the dead letters, and tell the queue of jobs it may not know of."""
+        if time.monotonic() < self._swept_s + self._timing.sweep_s:
+            return
+        self._swept_s = time.monotonic()
+        try:
+            for queue in set(QUEUE_OF.values()):
+                self._metrics.dead_letters(queue, self._broker.dead_letters(queue))
+            for job_id in self._jobs.unsure(self._timing.sweep_s):
+                self._first_steps.enqueue(Step.START, job_id)
+                self._jobs.made_sure(job_id)
+        except (redis.RedisError, DependencyError) as error:
+            log.warning("the queues were not looked over: %s", error)
 
     def _publish(self) -> None:
         ttl_s = max(RECORD_MIN_S, BEATS_TO_LIVE * self._timing.beat_s)

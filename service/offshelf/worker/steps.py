@@ -12,13 +12,14 @@ import json
 import time
 from contextlib import suppress
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from offshelf.core.jobs import Job, JobState
+from offshelf.datasets import records
 from offshelf.errors import (
     DependencyError,
     ErrorInfo,
@@ -32,12 +33,21 @@ from offshelf.heads.features import read_matrix, read_shards
 from offshelf.heads.fit import FitParams
 from offshelf.heads.interface import check_classes
 from offshelf.heads.splits import split_items
+from offshelf.queue.jobs import WAITING_TO_TRAIN
 from offshelf.queue.tasks import Step
-from offshelf.schemas import Dataset, ErrorBody, FeatureSet, Head, HeadRequest, WeightsBody
+from offshelf.schemas import (
+    FEATURE_SET,
+    HEAD,
+    Dataset,
+    ErrorBody,
+    FeatureSet,
+    Head,
+    HeadRequest,
+    WeightsBody,
+)
 from offshelf.store import layout
 from offshelf.worker.extraction import WATCH_S, ShardExtraction
 from offshelf.worker.planning import (
-    HEAD,
     Pinned,
     check_request,
     feature_set_id_of,
@@ -84,7 +94,7 @@ class JobSteps:
         self._shard_images = shard_images
         self._clock = clock
         self._shards = ShardExtraction(store, extractor)
-        self._dataset = lru_cache(DATASETS_KEPT)(self._load_dataset)
+        self._dataset = lru_cache(DATASETS_KEPT)(partial(records.load, store))
 
     def start(self, job_id: str) -> None:
         """Check what is asked, pin what it means, and enqueue the shards."""
@@ -169,13 +179,13 @@ class JobSteps:
 
     def _finish(self, job: Job) -> None:
         if job.kind == HEAD:
-            self._jobs.advance(job.id, JobState.RUNNING, stage="waiting to train")
+            self._jobs.advance(job.id, JobState.RUNNING, stage=WAITING_TO_TRAIN)
             self._queue.enqueue(Step.TRAIN, job.id)
             return
         features = self._manifest(job)
         key = layout.feature_set(job.owner, features.id)
         self._store.put_new(key, features.model_dump_json().encode())
-        self._jobs.advance(job.id, JobState.SUCCEEDED, result={"feature_set": features.id})
+        self._jobs.advance(job.id, JobState.SUCCEEDED, result={FEATURE_SET: features.id})
 
     def _train(self, job: Job) -> None:
         head_id = head_id_of(job)
@@ -184,19 +194,12 @@ class JobSteps:
             model.save(self._store, self._fit(job))
         card = model.load_card(self._store, job.owner, head_id)
         result = {
-            "head": head_id,
+            HEAD: head_id,
             "train_accuracy": card.train.accuracy,
             "test_accuracy": card.test.accuracy if card.test else None,
             "warnings": card.warnings,
         }
         self._jobs.advance(job.id, JobState.SUCCEEDED, result=result)
-
-    def _load_dataset(self, owner: str, dataset_id: str) -> Dataset:
-        try:
-            data = self._store.get(layout.dataset(owner, dataset_id))
-        except UnknownName:
-            raise UnknownName(f"no dataset {dataset_id!r}") from None
-        return Dataset.model_validate_json(data)
 
     def _shard_size(self, dataset_id: str) -> int:
         """Images a shard of this dataset: whatever the first job on it had set."""

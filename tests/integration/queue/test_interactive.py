@@ -6,16 +6,16 @@ import signal
 import threading
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pytest
 
-from offshelf.errors import CapacityError, DeadlineExceeded, DependencyError, NoWorker
+from offshelf.errors import CapacityError, DeadlineExceeded, DependencyError, NoWorker, WorkerError
 from offshelf.queue import connection
-from offshelf.queue.directory import INTERACTIVE_KEY, RedisDirectory
+from offshelf.queue.directory import INTERACTIVE_KEY, RedisDirectory, rate_key
 from offshelf.queue.embedded import EmbeddedValkey
-from offshelf.queue.interactive import AsyncInteractive, RedisInbox
+from offshelf.queue.interactive import AsyncInteractive, RedisInbox, gone_key
 from offshelf.queue.messages import ImageReply, ImageRequest, TapRow
 from offshelf.schemas import WorkerBody
 
@@ -55,12 +55,17 @@ async def asker(url: str, max_queued: int = 1000) -> AsyncIterator[AsyncInteract
 
 
 def requests(
-    interactive: AsyncInteractive, request_id: str, images: int, timeout_s: float = 20.0
+    interactive: AsyncInteractive,
+    request_id: str,
+    images: int,
+    timeout_s: float = 20.0,
+    params: dict[str, Any] | None = None,
 ) -> list[ImageRequest]:
     now_s = time.time()
+    params = {"n": 1} if params is None else params
     return [
         ImageRequest(
-            request_id, index, interactive.inbox, now_s + timeout_s, {"n": 1}, bytes([index]), now_s
+            request_id, index, interactive.inbox, now_s + timeout_s, params, bytes([index]), now_s
         )
         for index in range(images)
     ]
@@ -115,6 +120,101 @@ async def test_many_concurrent_asks_get_their_own_replies_in_order(url: str) -> 
         assert [a.rows["fc7"].values[0, 0] for a in answer] == list(range(len(ask)))
 
 
+async def test_256_asks_at_once_are_all_answered(url: str) -> None:
+    with EchoWorker(url):
+        async with asker(url) as interactive:
+            asks = [requests(interactive, f"r{n}", 1) for n in range(256)]
+            answers = await asyncio.gather(*map(interactive.ask, asks))
+    assert [answer[0].request_id for answer in answers] == [f"r{n}" for n in range(256)]
+
+
+async def test_a_bug_in_reading_replies_fails_who_waits_and_is_not_the_end(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connection.connect(url, connection.STATE) as client:
+        RedisDirectory(client).publish(worker_body(), 30)
+        async with asker(url) as interactive:
+            ask = asyncio.create_task(interactive.ask(requests(interactive, "r", 1)))
+            await until(lambda: client.llen(INTERACTIVE_KEY))
+            (request,) = RedisInbox(client).take(1, 1.0)
+            with monkeypatch.context() as patch:
+                patch.setattr(interactive, "_dispatch", lambda _: 1 / 0)
+                RedisInbox(client).reply([(interactive.inbox, echo(request))])
+                with pytest.raises(WorkerError):
+                    async with asyncio.timeout(10):
+                        await ask
+            with EchoWorker(url):
+                (reply,) = await interactive.ask(requests(interactive, "again", 1))
+            assert reply.backbone == "again"
+
+
+async def test_a_worker_that_left_in_order_causes_nothing_to_be_sent_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("offshelf.queue.interactive.WORKERS_S", 0.05)
+    with connection.connect(url, connection.STATE) as client:
+        directory, inbox = RedisDirectory(client), RedisInbox(client)
+        directory.publish(worker_body("leaves"), 30)
+        directory.publish(worker_body("lives"), 30)
+        async with asker(url) as interactive:
+            ask = asyncio.create_task(interactive.ask(requests(interactive, "r", 1)))
+            await until(lambda: client.llen(INTERACTIVE_KEY))
+            (taken,) = inbox.take(1, 1.0)
+            directory.withdraw("leaves", answered=True)
+            await until(lambda: list(interactive._rates) == ["lives"])
+            await asyncio.sleep(0.2)  # several looks at the workers
+            assert client.llen(INTERACTIVE_KEY) == 0
+            inbox.reply([(taken.reply_to, echo(taken))])
+            await ask
+
+
+async def test_what_was_sent_after_a_worker_vanished_is_not_sent_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connection.connect(url, connection.STATE) as client:
+        directory = RedisDirectory(client)
+        directory.publish(worker_body("vanishes"), 30)
+        directory.publish(worker_body("lives"), 30)
+        async with asker(url) as interactive:
+            before = asyncio.create_task(interactive.ask(requests(interactive, "before", 1)))
+            await until(lambda: client.llen(INTERACTIVE_KEY))
+            client.delete(rate_key("vanishes"))
+            interactive._rates_until_s = 0.0
+            after = asyncio.create_task(interactive.ask(requests(interactive, "after", 1)))
+            await until(lambda: client.llen(INTERACTIVE_KEY) == 3)
+            taken = RedisInbox(client).take(9, 1.0)
+            assert [r.request_id for r in taken] == ["before", "after", "before"]
+            RedisInbox(client).reply([(r.reply_to, echo(r)) for r in taken])
+            await asyncio.gather(before, after)
+
+
+async def test_a_client_that_leaves_is_told_to_the_workers(url: str) -> None:
+    with connection.connect(url, connection.STATE) as client:
+        RedisDirectory(client).publish(worker_body(), 30)
+        async with asker(url) as interactive:
+            ask = asyncio.create_task(interactive.ask(requests(interactive, "r", 3)))
+            await until(lambda: client.llen(INTERACTIVE_KEY) == 3)
+            sent_s = time.time()
+            ask.cancel()
+            await until(lambda: RedisInbox(client).gone({"r", "other"}))
+            gone = RedisInbox(client).gone({"r", "other"})
+            assert list(gone) == ["r"]
+            assert sent_s <= gone["r"] <= time.time()
+            assert 0 < client.ttl(gone_key("r")) <= 21
+
+
+async def test_a_reply_that_redis_refuses_takes_no_other_with_it(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connection.connect(url, connection.STATE) as client:
+        client.set("no list", 1)
+        replies = [(key, ImageReply("r", 0)) for key in ("inbox:a", "no list", "inbox:b")]
+        RedisInbox(client).reply(replies)
+        assert [client.llen(key) for key in ("inbox:a", "inbox:b")] == [1, 1]
+        assert 0 < client.ttl("inbox:b") <= 120
+    assert "was refused by no list" in caplog.text
+
+
 async def test_without_a_worker_nothing_is_queued(url: str) -> None:
     async with asker(url) as interactive:
         with pytest.raises(NoWorker):
@@ -162,7 +262,7 @@ async def test_an_ask_ends_when_the_last_worker_has_gone(url: str) -> None:
         async with asker(url) as interactive:
             ask = asyncio.create_task(interactive.ask(requests(interactive, "r", 1)))
             await until(lambda: interactive._pending)
-            directory.withdraw("w1")
+            directory.withdraw("w1", answered=True)
             async with asyncio.timeout(10):
                 with pytest.raises(NoWorker):
                     await ask
@@ -178,7 +278,7 @@ async def test_what_died_with_one_worker_is_answered_by_another(url: str) -> Non
             await until(lambda: client.llen(INTERACTIVE_KEY) == 2)
             lost = inbox.take(2, 1.0)
             await interactive._live_rates()
-            directory.withdraw("dies")
+            client.delete(rate_key("dies"))
             await until(lambda: client.llen(INTERACTIVE_KEY) == 2)
             for request in [*inbox.take(2, 1.0), *lost]:  # the dead one's may still arrive
                 reply = ImageReply(request.request_id, request.index, backbone="fakenet")
@@ -229,5 +329,5 @@ def test_a_worker_that_stops_beating_leaves_the_directory(url: str) -> None:
         while [body.id for body in directory.workers()] != ["b"]:
             assert time.monotonic() < deadline_s
             time.sleep(0.01)
-        directory.withdraw("b")
+        directory.withdraw("b", answered=True)
         assert directory.workers() == []

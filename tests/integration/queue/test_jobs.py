@@ -8,10 +8,25 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from offshelf.core.jobs import TERMINAL, JobState
-from offshelf.errors import ErrorInfo, InvalidImage, JobConflict, UnknownName
+from offshelf.errors import (
+    CapacityError,
+    ErrorInfo,
+    InvalidImage,
+    InvalidParameter,
+    JobConflict,
+    UnknownName,
+)
 from offshelf.queue import connection
 from offshelf.queue.events import RedisEvents
-from offshelf.queue.jobs import RedisJobs, events_key, record_key, shards_key, tries_key
+from offshelf.queue.jobs import (
+    WAITING_TO_TRAIN,
+    RedisJobs,
+    events_key,
+    record_key,
+    shards_key,
+    tries_key,
+)
+from tests.integration.queue.test_interactive import EchoWorker, asker, requests
 
 if TYPE_CHECKING:
     import redis
@@ -128,6 +143,27 @@ def test_a_queued_job_is_cancelled_at_once_and_a_running_one_asked(jobs: RedisJo
         jobs.advance(running, JobState.RUNNING)
 
 
+def test_a_job_that_only_waits_to_train_is_cancelled_at_once(jobs: RedisJobs) -> None:
+    waits, trains = new(jobs), new(jobs)
+    for job_id in (waits, trains):
+        jobs.advance(job_id, JobState.RUNNING, stage=WAITING_TO_TRAIN)
+    jobs.advance(trains, JobState.RUNNING, stage="training")
+    assert jobs.cancel(waits, "default").state is JobState.CANCELLED
+    assert jobs.cancel(trains, "default").state is JobState.CANCELLING
+
+
+def test_old_queued_jobs_are_unsure_until_something_is_done_for_them(state: redis.Redis) -> None:
+    now_s = 1_700_000_000.0
+    jobs = RedisJobs(state, ttl_s=100, clock=lambda: now_s)
+    told, begun, cancelled, lost = (new(jobs) for _ in range(4))
+    jobs.made_sure(told)
+    jobs.advance(begun, JobState.RUNNING)
+    jobs.cancel(cancelled, "default")
+    assert jobs.unsure(30.0) == []
+    now_s += 31
+    assert jobs.unsure(30.0) == [lost]
+
+
 def test_all_keys_of_a_finished_job_expire(jobs: RedisJobs, state: redis.Redis) -> None:
     job_id = new(jobs)
     jobs.advance(job_id, JobState.RUNNING)
@@ -168,26 +204,63 @@ async def test_events_are_replayed_then_followed_to_the_end(jobs: RedisJobs, url
         async with asyncio.timeout(10):
             while len(seen) < 3:  # noqa: ASYNC110 - it polls what another task writes
                 await asyncio.sleep(0.01)
-            jobs.update(job_id, stage="training", detail={"epoch": 1})
             jobs.shard_done(job_id, 0, 2, 0)
             jobs.advance(job_id, JobState.SUCCEEDED, result={"head": "h"})
             await follower
         assert [data["type"] for _, data in seen] == [
-            "state", "state", "progress", "detail", "progress", "state",
+            "state", "state", "progress", "progress", "state",
         ]  # fmt: skip
-        assert (seen[2][1]["total"], seen[4][1]["done"]) == (2, 2)
-        assert seen[3][1]["detail"] == {"epoch": 1}
-        assert seen[5][1]["state"] in TERMINAL
-        assert seen[5][1]["result"] == {"head": "h"}
+        assert (seen[2][1]["total"], seen[3][1]["done"]) == (2, 2)
+        assert seen[4][1]["state"] in TERMINAL
+        assert seen[4][1]["result"] == {"head": "h"}
         again = [event async for event in events.follow(job_id, seen[2][0])]
-        assert again == seen[3:]
-        assert [event async for event in events.follow(job_id, seen[-1][0])] == []
+        assert again == [("", {}), *seen[3:]]
+        assert [event async for event in events.follow(job_id, seen[-1][0])] == [("", {})]
+
+
+async def test_too_many_followers_are_refused_and_hold_up_no_ask(jobs: RedisJobs, url: str) -> None:
+    job_id = new(jobs)
+    async with connection.connect_async(url, connection.STATE, connections=2) as client:
+        events = RedisEvents(client, silence_s=5.0, max_followers=2)
+        followers = [events.follow(job_id, "0") for _ in range(2)]
+        waiting = []
+        for follower in followers:
+            assert await anext(follower) == ("", {})
+            assert (await anext(follower))[1]["state"] == "queued"
+            waiting.append(asyncio.ensure_future(anext(follower)))
+        with pytest.raises(CapacityError):
+            await anext(events.follow(job_id, "0"))
+        with EchoWorker(url):
+            async with asker(url) as interactive, asyncio.timeout(4):
+                await interactive.ask(requests(interactive, "r", 3))
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        async with asyncio.timeout(4):
+            assert await anext(events.follow(job_id, "0")) == ("", {})
+
+
+@pytest.mark.parametrize("after", ["18446744073709551616", "1-18446744073709551616", "x", "1-", ""])
+async def test_what_is_no_id_of_an_event_is_refused(jobs: RedisJobs, url: str, after: str) -> None:
+    job_id = new(jobs)
+    async with connection.connect_async(url, connection.STATE) as client:
+        with pytest.raises(InvalidParameter, match="not the id of an event"):
+            await anext(RedisEvents(client).follow(job_id, after))
+
+
+async def test_the_largest_id_of_an_event_is_one(jobs: RedisJobs, url: str) -> None:
+    job_id = new(jobs)
+    jobs.cancel(job_id, "default")
+    async with connection.connect_async(url, connection.STATE) as client:
+        after = "18446744073709551615-18446744073709551615"
+        assert [event async for event in RedisEvents(client).follow(job_id, after)] == [("", {})]
 
 
 async def test_silence_is_told_so_that_the_line_stays_open(jobs: RedisJobs, url: str) -> None:
     job_id = new(jobs)
     async with connection.connect_async(url, connection.STATE) as client:
         events = RedisEvents(client, silence_s=0.05).follow(job_id, "0")
+        assert await anext(events) == ("", {})  # it is there
         assert (await anext(events))[1]["state"] == "queued"
         assert await anext(events) == ("", {})
         await events.aclose()  # type: ignore[attr-defined]

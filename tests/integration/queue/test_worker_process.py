@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 from offshelf.core.jobs import JobState
 from offshelf.errors import DependencyError, WorkerError
 from offshelf.queue import connection
-from offshelf.queue.directory import RedisDirectory
+from offshelf.queue.directory import RedisDirectory, left_key
 from offshelf.queue.interactive import RedisInbox
 from offshelf.schemas import FeatureParams
 from offshelf.worker.catalogue import describe
@@ -19,7 +20,7 @@ from offshelf.worker.intake import Intake
 from offshelf.worker.metrics import WorkerMetrics
 from offshelf.worker.process import Identity, Timing, WorkerProcess
 from tests.integration.queue.test_broker import Rig
-from tests.integration.queue.test_interactive import asker, requests
+from tests.integration.queue.test_interactive import asker, requests, until
 from tests.unit.worker.fakes import CARD, put_dataset, separable
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 class Running:
     """A WorkerProcess in a thread of this process."""
 
-    def __init__(self, url: str, drain_s: float = 5.0, canary_s: float = 30.0) -> None:
+    def __init__(
+        self, url: str, drain_s: float = 5.0, canary_s: float = 30.0, sweep_s: float = 30.0
+    ) -> None:
         self.rig = Rig(url)
         self.health = Health()
         metrics = WorkerMetrics()
@@ -47,7 +50,7 @@ class Running:
             lambda: describe([CARD], lambda _: None, [self.rig.extractor.resident], "fakenet"),
             metrics,
             [FeatureParams(backbone="fakenet"), FeatureParams(backbone="nonet")],
-            Timing(beat_s=0.05, drain_s=drain_s, canary_s=canary_s),
+            Timing(beat_s=0.05, drain_s=drain_s, canary_s=canary_s, sweep_s=sweep_s),
         )
         self.status: int | None = None
         self._thread = threading.Thread(target=self._run)
@@ -129,6 +132,46 @@ def test_the_canary_is_tried_when_idle(url: str) -> None:
     finally:
         running.close()
     assert running.status == 0
+
+
+async def test_a_forward_pass_that_never_returns_ends_the_worker(url: str) -> None:
+    running = Running(url, drain_s=0.2, canary_s=0.2)
+    running.rig.extractor.hold.clear()
+    try:
+        async with asker(url) as interactive:
+            asks = requests(interactive, "r", 1, params={})
+            ask = asyncio.create_task(interactive.ask(asks))
+            await until(lambda: running.rig.extractor.submitted)
+            running.rig.extractor.faults = [WorkerError("no canary from the device")]
+            await until(running.rig.extractor.closing.is_set)
+            ask.cancel()
+    finally:
+        running.close()
+    assert running.status == 1
+    # What it did not answer is for others to answer.
+    assert not running.rig.state.exists(left_key("w1"))
+
+
+def test_a_worker_that_leaves_in_order_says_so(running: Running) -> None:
+    running.health.stop()
+    assert running.join() == 0
+    assert running.rig.state.exists(left_key("w1"))
+
+
+def test_a_job_whose_message_was_never_sent_is_started_by_a_worker(url: str) -> None:
+    running = Running(url, sweep_s=0.1)
+    try:
+        dataset = put_dataset(running.rig.store, separable(2))
+        job, _ = running.rig.jobs.create("feature_set", "default", {"dataset": dataset.id})
+        running.rig.wait(job.id, JobState.SUCCEEDED, timeout_s=10)
+        assert running.rig.jobs.unsure(0.0) == []
+    finally:
+        running.close()
+
+
+def test_dead_letters_are_in_the_metrics_of_a_worker(running: Running) -> None:
+    (body,) = running.directory.workers()
+    assert 'offshelf_dead_letters{queue="bulk"} 0.0' in body.metrics
 
 
 def test_a_heartbeat_that_fails_is_not_the_last(

@@ -132,6 +132,6 @@ async def test_without_pyarrow_arrow_is_406_that_says_what_is_missing(
     ask = {"accept": encode.ARROW}
     answer = await http.post("/v1/features", files=files(b"a"), headers=ask)
     assert answer.status_code == 406
-    assert "pyarrow" in answer.json()["detail"]
+    assert "pip install 'offshelf[arrow]'" in answer.json()["detail"]
     ask = {"accept": f"{encode.ARROW}, application/json;q=0.1"}
     assert (await http.post("/v1/features", files=files(b"a"), headers=ask)).status_code == 200

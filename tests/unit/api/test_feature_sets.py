@@ -28,7 +28,7 @@ def stored(ports: Ports, name: str) -> FeatureSet:
         kept=[0, 2],
         errors={1: ErrorBody(code="invalid_image", message="not an image")},
     )
-    ports.store.put(layout.feature_set("default", name), made.model_dump_json().encode())
+    ports.store.put_new(layout.feature_set("default", name), made.model_dump_json().encode())
     return made
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from offshelf.api import features
 from offshelf.api.errors import ClientGone
 from offshelf.api.features import while_connected
 from offshelf.errors import CapacityError, DeadlineExceeded, NoWorker
@@ -107,6 +109,33 @@ async def test_requests_carry_deadline_inbox_and_an_id_of_their_own(
     assert (first.deadline_s, first.sent_s, first.reply_to) == (1005.0, 1000.0, "inbox:test")
     assert first.request_id != second.request_id
     assert first.request_id.startswith("mine.")
+
+
+async def test_requests_say_how_many_images_are_asked_with_them(
+    http: httpx.AsyncClient, ports: Ports
+) -> None:
+    await http.post("/v1/features", files=files(b"a", b"x" * 1001, b"b"))
+    assert [request.images for request in ports.interactive.asked] == [2, 2]
+
+
+@pytest.mark.parametrize(("inline_bytes", "on_the_loop"), [(1 << 20, True), (0, False)])
+async def test_large_answers_are_put_together_off_the_event_loop(
+    inline_bytes: int,
+    on_the_loop: bool,
+    http: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[bool] = []
+    stack = features._stack
+
+    def seen(*args: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return stack(*args)
+
+    monkeypatch.setattr(features, "INLINE_BYTES", inline_bytes)
+    monkeypatch.setattr(features, "_stack", seen)
+    assert (await http.post("/v1/features", files=files(b"a"))).status_code == 200
+    assert threads == [on_the_loop]
 
 
 async def test_bad_images_fail_alone_and_rows_count_the_good_ones(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import threading
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
@@ -102,6 +103,42 @@ async def test_parameters_are_refused_where_the_head_knows_them(
     model.save(ports.store, head("h1"))
     answer = await http.post("/v1/heads/h1/predict?view=center", files=files(b"a"))
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "view")
+
+
+async def test_predictions_are_computed_off_the_event_loop(
+    http: httpx.AsyncClient, ports: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.save(ports.store, head("h1"))
+    threads: list[threading.Thread] = []
+    honest = LinearHead.scores
+
+    def scores(self: LinearHead, X: Any) -> Any:
+        threads.append(threading.current_thread())
+        return honest(self, X)
+
+    monkeypatch.setattr(LinearHead, "scores", scores)
+    assert (await http.post("/v1/heads/h1/predict", files=files(b"a"))).status_code == 200
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+async def test_weights_are_read_once_and_a_deleted_head_is_not_served(
+    http: httpx.AsyncClient, ports: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.save(ports.store, head("h1"))
+    read: list[str] = []
+    honest = ports.store.get
+
+    def get(key: str) -> bytes:
+        read.append(key)
+        return honest(key)
+
+    monkeypatch.setattr(ports.store, "get", get)
+    for _ in range(3):
+        assert (await http.post("/v1/heads/h1/predict", files=files(b"a"))).status_code == 200
+    assert read.count(layout.head_weights("default", "h1")) == 1
+    await http.delete("/v1/heads/h1")
+    assert (await http.post("/v1/heads/h1/predict", files=files(b"a"))).status_code == 404
 
 
 async def test_heads_are_listed_shown_and_deleted(http: httpx.AsyncClient, ports: Ports) -> None:

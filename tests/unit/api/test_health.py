@@ -53,6 +53,17 @@ async def test_not_ready_without_workers(http: httpx.AsyncClient, ports: Ports) 
     assert (await http.get("/livez")).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/readyz", "/v1/backbones"])
+async def test_what_is_away_is_named_in_the_log_alone(
+    path: str, http: httpx.AsyncClient, ports: Ports, caplog: pytest.LogCaptureFixture
+) -> None:
+    ports.directory.failure = DependencyError("no answer of redis://me:s3cret@host")
+    answer = await http.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (503, "dependency_unavailable")
+    assert "s3cret" not in answer.text
+    assert "redis://me:s3cret@host" in caplog.text
+
+
 async def test_not_ready_while_the_canary_fails(http: httpx.AsyncClient, ports: Ports) -> None:
     ports.directory.alive = [worker("w1", ready=False)]
     answer = await http.get("/readyz")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from offshelf.core.jobs import JobState
-from offshelf.errors import DependencyError, ErrorInfo, InvalidParameter
+from offshelf.errors import CapacityError, DependencyError, ErrorInfo, InvalidParameter
 
 if TYPE_CHECKING:
     import httpx
@@ -169,10 +169,23 @@ async def test_events_are_replayed_after_the_last_one_seen(
     assert events_of(answer.text) == [event for event in LOG if event[0] > last]
 
 
-async def test_a_last_event_id_that_is_none_is_422(http: httpx.AsyncClient, dataset: str) -> None:
+@pytest.mark.parametrize("last", ["$", str(2**64), f"1-{2**64}"])
+async def test_a_last_event_id_that_is_none_is_422(
+    last: str, http: httpx.AsyncClient, dataset: str
+) -> None:
     job = (await train(http, dataset)).json()
-    answer = await http.get(job["links"]["events"], headers={"last-event-id": "$"})
+    answer = await http.get(job["links"]["events"], headers={"last-event-id": last})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")
+
+
+async def test_a_stream_that_cannot_begin_is_refused_with_a_status(
+    http: httpx.AsyncClient, ports: Ports, dataset: str
+) -> None:
+    ports.events.failure = CapacityError("256 streams are open", 10.0)
+    job = (await train(http, dataset)).json()
+    answer = await http.get(job["links"]["events"])
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "10")
+    assert ports.events.closed
 
 
 async def test_events_end_when_redis_goes_away(

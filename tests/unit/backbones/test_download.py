@@ -90,6 +90,14 @@ def test_an_error_status_is_told(target: Path, status: int) -> None:
         assert_fails(target, url, f"the server answered {status}")
 
 
+def test_no_message_has_what_may_be_a_secret(target: Path) -> None:
+    with server(sends(BODY[:-1] + b"x")) as url:
+        secret = url.replace("http://", "http://me:s3cret@") + "/network.pth?token=s3cret"
+        with pytest.raises(DependencyError, match="has sha256") as caught:
+            fetch(secret, target, PREFIX, QUICK)
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_server_that_falls_silent_times_out(target: Path) -> None:
     over = threading.Event()
 

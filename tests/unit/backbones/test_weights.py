@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from offshelf.backbones.interface import BACKBONES
 from offshelf.backbones.weights import digest, load, locate
-from offshelf.errors import InvalidParameter, WeightsMissing
+from offshelf.errors import ErrorInfo, InvalidParameter, WeightsMissing
 from offshelf.settings import Settings
 
 if TYPE_CHECKING:
@@ -64,6 +64,16 @@ def test_all_places_are_looked_at_in_order(settings: Settings, state: dict[str, 
         assert loaded.source == source
         digests.add(loaded.digest)
     assert len(digests) == 1  # a .pth and a .safetensors of one network agree
+
+
+def test_missing_weights_name_the_places_but_no_secret_of_the_mirror(settings: Settings) -> None:
+    secret = settings.model_copy(update={"weights_mirror": "http://me:s3cret@127.0.0.1:9/w"})
+    with pytest.raises(WeightsMissing, match=OFFICIAL) as caught:
+        load(CARD, None, secret)
+    public = ErrorInfo.of(caught.value).message
+    assert str(folder(settings) / OFFICIAL) in public
+    assert "http://127.0.0.1:9/w" in public
+    assert "s3cret" not in public
 
 
 def test_the_hub_cache_is_torchs_own(settings: Settings) -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 import offshelf_client
 from offshelf import __version__, bootstrap
 from offshelf.cli import app
+from offshelf.commands.serving import settings_with
 from offshelf.errors import NoWorker
 from tests.unit.client.fake_service import (
     FakeService,
@@ -288,6 +289,35 @@ def test_health_is_an_exit_code(fake: FakeService, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(bootstrap, "worker_health", nobody)
     result = run("health", "--worker")
     assert (result.exit_code, result.stderr) == (1, "error: no live worker on this host\n")
+
+
+@pytest.mark.parametrize(
+    ("variables", "asked"),
+    [
+        ({}, "127.0.0.1:8765"),
+        ({"OFFSHELF_PORT": "81"}, "127.0.0.1:81"),
+        ({"OFFSHELF_HOST": "10.1.2.3"}, "10.1.2.3:8765"),
+        ({"OFFSHELF_HOST": "0.0.0.0"}, "127.0.0.1:8765"),
+        ({"OFFSHELF_HOST": "::"}, "[::1]:8765"),
+        ({"OFFSHELF_URL": "http://there:82", "OFFSHELF_PORT": "81"}, "there:82"),
+    ],
+)
+def test_health_asks_where_the_settings_say(
+    variables: dict[str, str], asked: str, fake: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OFFSHELF_URL", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert run("health").stdout == "ok\n"
+    assert fake.requests[0].url.netloc.decode() == asked
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WEIGHTS_DIR", "REDIS_URL", "PORT", "DATA_DIR"):
+        monkeypatch.setenv(f"OFFSHELF_{name}", "")
+    settings = settings_with()
+    assert (settings.weights_dir, settings.redis_url, settings.port) == (None, None, 8765)
+    assert settings.data_dir.is_absolute()
 
 
 def test_weights_list_names_every_backbone(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from offshelf import demo, schemas
+from offshelf import bootstrap, demo, schemas
 from offshelf.commands import digits, own_service
 from offshelf.errors import DependencyError
 from offshelf.heads import splits
+from offshelf.queue import embedded
+from offshelf.settings import Settings
 from offshelf_client import RandomSplit
 
 if TYPE_CHECKING:
@@ -97,3 +99,11 @@ def test_process_that_does_not_stop_is_killed_and_told(
     with pytest.raises(DependencyError, match="stubborn"):
         own_service.stop(process, tmp_path / "log")
     assert process.poll() == -9
+
+
+def test_a_service_of_ones_own_is_given_all_the_time_that_it_may_take_to_stop() -> None:
+    settings = Settings()
+    worker_s = settings.drain_s + bootstrap.WORKER_GRACE_S
+    assert worker_s + bootstrap.API_GRACE_S + embedded.STOP_TIMEOUT_S < own_service.STOP_S
+    assert settings.drain_s == own_service.DRAIN_S
+    assert "OFFSHELF_DRAIN_S" in own_service.FOREIGN

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from offshelf.datasets import interface
 from offshelf.datasets.archive import read_archive
-from offshelf.datasets.interface import Limits, clean_path
+from offshelf.datasets.interface import ArchiveLimits, clean_path
 from offshelf.errors import InvalidParameter, OffshelfError, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LIMITS = Limits(max_bytes=100_000, max_files=20, max_image_bytes=50_000)
+LIMITS = ArchiveLimits(max_bytes=100_000, max_files=20, max_image_bytes=50_000)
 FILES = {"a/1.jpg": b"one", "a/2.jpg": b"two" * 500, "b/3.jpg": b""}
 
 
@@ -96,7 +96,50 @@ def long_header() -> bytes:
     return info.tobuf(tarfile.USTAR_FORMAT) + bytes(1024)
 
 
-def read(data: bytes, limits: Limits = LIMITS) -> dict[str, bytes]:
+def chained(kind: bytes, count: int) -> bytes:
+    """A tar with many headers before its only member."""
+    header = member("x", type=kind).tobuf(tarfile.USTAR_FORMAT)
+    return header * count + tar_of({"a/1.jpg": b"x"})
+
+
+def sparse(version: str) -> bytes:
+    """A tar with a sparse member in one of the four ways to write one."""
+    if version == "old":
+        return member("a", type=tarfile.GNUTYPE_SPARSE).tobuf(tarfile.USTAR_FORMAT) + bytes(1024)
+    headers = {
+        "0.0": {"GNU.sparse.size": "9"},
+        "0.1": {"GNU.sparse.map": "0,1"},
+        "1.0": {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"},
+    }[version]
+    entries = b"20000\n" + b"0\n" * 40_000
+    return tarred([(member("a", len(entries), pax_headers=headers), entries)])
+
+
+def decoy_zip64() -> bytes:
+    """A zip64 whose locator points at a small record, while zipfile reads a large one."""
+    whole, small = zip64(21), zip64(2)
+    record = small.rindex(b"PK\x06\x06")
+    decoy = small[record : record + 56]
+    locator = whole.rindex(b"PK\x06\x07")
+    pointing = whole[: locator + 8] + struct.pack("<Q", len(whole)) + whole[locator + 16 : -2]
+    return pointing + struct.pack("<H", len(decoy)) + decoy
+
+
+def attributes(data: bytes) -> bytes:
+    """A tar whose PAX header holds this."""
+    header = member("pax", len(data), type=tarfile.XHDTYPE).tobuf(tarfile.USTAR_FORMAT)
+    return header + data + bytes(-len(data) % 512) + tar_of({"a/1.jpg": b"x"})
+
+
+def many_globals() -> bytes:
+    out = io.BytesIO()
+    attributes = {f"k{i}": "v" for i in range(65)}
+    with tarfile.open(fileobj=out, mode="w", pax_headers=attributes) as archive:
+        archive.addfile(member("a/1.jpg", 1), io.BytesIO(b"x"))
+    return out.getvalue()
+
+
+def read(data: bytes, limits: ArchiveLimits = LIMITS) -> dict[str, bytes]:
     return {m.path: m.open().read() for m in read_archive(io.BytesIO(data), limits)}
 
 
@@ -180,6 +223,7 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], type[OffshelfError], str]] = {
     "zip64, too many": (lambda: zip64(21), TooLarge, "20"),
     "zip64, directory elsewhere": (lambda: changed(zip64(2), b"PK\x06\x06", b"PK\x07\x07"),
                                    InvalidParameter, "directory"),
+    "zip64, a decoy": (decoy_zip64, InvalidParameter, "directory"),
     "zip, too much": (lambda: zipped({"a": b"x" * 60_000, "b": b"x" * 60_000}), TooLarge, "100000"),
     "zip, broken bytes": (lambda: changed(zipped({"a/1.jpg": b"right"}), b"right", b"wrong"),
                           InvalidParameter, "broken"),
@@ -199,6 +243,25 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], type[OffshelfError], str]] = {
     "tar, not UTF-8": (lambda: changed(tarred([(member("axb"), b"")], tarfile.USTAR_FORMAT),
                                        b"axb", b"a\xffb"), InvalidParameter, "readable"),
     "tar, long header": (long_header, InvalidParameter, "too long"),
+    "tar, old sparse": (lambda: sparse("old"), InvalidParameter, "sparse file"),
+    "tar, sparse 0.0": (lambda: sparse("0.0"), InvalidParameter, "sparse file"),
+    "tar, sparse 0.1": (lambda: sparse("0.1"), InvalidParameter, "sparse file"),
+    "tar, sparse 1.0": (lambda: sparse("1.0"), InvalidParameter, "sparse file"),
+    "tar, chained globals": (lambda: chained(tarfile.XGLTYPE, 60), InvalidParameter,
+                             "too many headers"),
+    "tar, chained names": (lambda: chained(tarfile.GNUTYPE_LONGNAME, 60), InvalidParameter,
+                           "too many headers"),
+    "tar, negative size": (lambda: member("a", -512).tobuf(tarfile.GNU_FORMAT) + bytes(1024),
+                           InvalidParameter, "negative size"),
+    "tar, attributes of negative size": (
+        lambda: tarred([(member("a", pax_headers={"size": "-512"}), b"")]), InvalidParameter,
+        "negative size"),
+    "tar, digits": (lambda: attributes(b"1" * 20_000), InvalidParameter, "digits"),
+    "tar, nested attributes": (lambda: attributes(b"2 " * 2000 + b"a="), InvalidParameter,
+                               "broken header"),
+    "tar, attributes of no length": (lambda: attributes(b"0 a=b\n"), InvalidParameter,
+                                     "broken header"),
+    "tar, many globals": (many_globals, InvalidParameter, "global attributes"),
     "tar, too many": (lambda: tar_of({f"{i}.jpg": b"" for i in range(21)}), TooLarge, "20"),
     "tar, too much": (lambda: tar_of({"a": bytes(60_000), "b": bytes(60_000)}), TooLarge,
                       "100000"),

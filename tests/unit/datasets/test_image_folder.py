@@ -15,7 +15,7 @@ import pytest
 
 from offshelf.datasets import image_folder, records
 from offshelf.datasets.image_folder import import_archive
-from offshelf.datasets.interface import Limits
+from offshelf.datasets.interface import ArchiveLimits
 from offshelf.errors import DependencyError, InvalidParameter, UnknownName
 from offshelf.store import layout
 from offshelf.store.objects import ObjectStore
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from offshelf.schemas import Dataset
 
-LIMITS = Limits(max_bytes=1 << 20, max_files=5000, max_image_bytes=100)
+LIMITS = ArchiveLimits(max_bytes=1 << 20, max_files=5000, max_image_bytes=100)
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ import pytest
 
 from offshelf.core.batching import Lane, Policy
 from offshelf.engine.batcher import Batcher, Item
-from offshelf.engine.interface import DeviceLost
 from offshelf.engine.observer import Unobserved
-from offshelf.errors import DeadlineExceeded, WorkerError
+from offshelf.errors import DeadlineExceeded, DeviceLost, WorkerError
 from tests.unit.engine.fakes import MEAN, FakeResident, mean_colours, pixels
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ from PIL import Image
 
 from offshelf.core.batching import Lane
 from offshelf.engine.extractor import Extractor
-from offshelf.engine.interface import DeviceLost, Output
+from offshelf.engine.interface import Output
 from offshelf.engine.observer import Unobserved
 from offshelf.errors import (
     DeadlineExceeded,
+    DeviceLost,
     InvalidImage,
     InvalidParameter,
     TooLarge,
@@ -209,3 +210,18 @@ def test_the_canary_goes_through_the_device_thread(extractor: Extractor) -> None
     with pytest.raises(WorkerError, match="no canary"):
         extractor.canary(fake, 0.01)
     fake.gate.set()
+
+
+@pytest.mark.parametrize(
+    ("taps", "pool", "values"),
+    [
+        (["mean"], None, 3),
+        (["map"], None, 48),
+        (["map", "mean"], "avg", 6),
+        (["map"], "grid:2", 12),
+    ],
+)
+def test_a_plan_knows_how_large_its_features_are(
+    extractor: Extractor, taps: list[str], pool: str | None, values: int
+) -> None:
+    assert extractor.resolve(FeatureParams(taps=taps, pool=pool)).bytes_per_image == 4 * values

@@ -66,3 +66,24 @@ def test_the_canary_notices_features_that_change() -> None:
     with pytest.raises(WorkerError, match="differ from one run to the next"):
         canary(resident)
     canary(FakeResident())
+
+
+def test_what_was_unused_longest_is_let_go_of_when_another_is_loaded() -> None:
+    engine = FakeEngine()
+    residency = Residency(engine, max_resident=2)
+    first = residency.get("fake", "random:1")
+    residency.get("fake", "random:2")
+    residency.get("fake", "random:1")
+    residency.get("fake", "random:3")
+    assert set(residency.loaded()) == {("fake", "random:1"), ("fake", "random:3")}
+    assert residency.get("fake", "random:1") is first
+    assert (residency.has("fake", "random:2"), residency.has("fake", "random:3")) == (False, True)
+    residency.get("fake", "random:2")
+    assert [seed for _, seed in engine.loads] == ["random:1", "random:2", "random:3", "random:2"]
+
+
+def test_a_seed_is_one_key_however_it_is_written() -> None:
+    engine = FakeEngine()
+    residency = Residency(engine)
+    assert residency.get("fake", "random:01") is residency.get("fake", "random:1")
+    assert engine.loads == [("fake", "random:1")]

@@ -21,7 +21,17 @@ ERRORS = st.builds(ErrorInfo, TEXT, TEXT, st.integers(400, 599), st.booleans())
 
 
 @given(
-    st.builds(ImageRequest, TEXT, st.integers(0, 2000), TEXT, SECONDS, JSON, st.binary(), SECONDS)
+    st.builds(
+        ImageRequest,
+        TEXT,
+        st.integers(0, 2000),
+        TEXT,
+        SECONDS,
+        JSON,
+        st.binary(),
+        SECONDS,
+        st.integers(1, 9),
+    )
 )
 def test_a_request_comes_out_as_it_went_in(request: ImageRequest) -> None:
     assert ImageRequest.unpack(request.pack()) == request
@@ -36,13 +46,12 @@ def test_a_request_comes_out_as_it_went_in(request: ImageRequest) -> None:
         JSON,
         st.dictionaries(TEXT, ROWS, max_size=3),
         st.none() | ERRORS,
-        st.dictionaries(TEXT, SECONDS, max_size=2),
     )
 )
 def test_a_reply_comes_out_as_it_went_in(reply: ImageReply) -> None:
     back = ImageReply.unpack(reply.pack())
     assert (back.request_id, back.index, back.error) == (reply.request_id, reply.index, reply.error)
-    assert (back.weights, back.timing) == (reply.weights, reply.timing)
+    assert back.weights == reply.weights
     assert back.rows.keys() == reply.rows.keys()
     for tap, row in reply.rows.items():
         assert back.rows[tap].values.dtype == np.dtype("<f4")

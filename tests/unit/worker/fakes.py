@@ -60,6 +60,10 @@ class FakePlan:
     resident: FakeResident
     specs: dict[str, FeatureSpec]
 
+    @property
+    def bytes_per_image(self) -> int:
+        return 4 * D * len(self.specs)
+
 
 def features_of(image: bytes, tap: str) -> Features:
     """What the fake extractor gives: the image's first D bytes, scaled, in the tap's shape."""
@@ -77,9 +81,20 @@ class FakeExtractor:
         self.hold.set()
         self.faults: list[BaseException] = []
         self.canaries = 0
+        self.closing = threading.Event()
+        self.loading = threading.Event()  # until it is set nothing but the default is there
+        self.loading.set()
+        self.resolved: list[FeatureParams] = []
         self._pool = ThreadPoolExecutor(4)
 
+    def is_loaded(self, backbone: str | None, weights: str | None) -> bool:
+        hash((backbone, weights))
+        return weights is None or self.loading.is_set()
+
     def resolve(self, params: FeatureParams) -> FakePlan:
+        self.resolved.append(params)
+        if params.weights is not None and not self.loading.wait(30):
+            raise AssertionError("loading for ever")
         if params.backbone not in (None, "fakenet"):
             raise UnknownName(f"no backbone {params.backbone!r}")
         weights = self.resident.weights
@@ -110,6 +125,7 @@ class FakeExtractor:
             raise self.faults.pop()
 
     def close(self, timeout_s: float) -> None:
+        self.closing.set()
         self._pool.shutdown(wait=True)
 
 

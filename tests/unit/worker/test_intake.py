@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from offshelf.errors import DependencyError, WorkerError
-from offshelf.queue.messages import ImageReply, ImageRequest
+from offshelf.queue.messages import ImageReply, ImageRequest, TapRow
 from offshelf.worker.health import Health
 from offshelf.worker.intake import Intake
 from offshelf.worker.metrics import WorkerMetrics
+from offshelf.worker.replies import ReplySender
 from tests.unit.worker.fakes import FakeExtractor, features_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 IMAGE = bytes(range(10, 20))
 
@@ -29,6 +30,8 @@ class QueueInbox:
         self.replies: queue.Queue[tuple[str, ImageReply]] = queue.Queue()
         self.away = 0
         self.broken = False
+        self.left: dict[str, float] = {}
+        self.groups: list[int] = []
 
     def take(self, max_images: int, timeout_s: float) -> list[ImageRequest]:
         self._fail()
@@ -41,8 +44,12 @@ class QueueInbox:
 
     def reply(self, replies: Sequence[tuple[str, ImageReply]]) -> None:
         self._fail()
+        self.groups.append(len(replies))
         for reply in replies:
             self.replies.put(reply)
+
+    def gone(self, request_ids: Collection[str]) -> dict[str, float]:
+        return {name: since for name, since in self.left.items() if name in request_ids}
 
     def _fail(self) -> None:
         if self.broken:
@@ -59,13 +66,25 @@ class Rig:
         self.health = Health()
         self.metrics = WorkerMetrics()
         self.intake = Intake(
-            self.inbox, self.extractor, self.metrics, max_inflight, self.health, clock=lambda: 100.0
+            self.inbox,
+            self.extractor,
+            self.metrics,
+            max_inflight,
+            self.health,
+            clock=lambda: 100.0,
+            max_answer_bytes=1000,
         )
 
     def send(
-        self, index: int, image: bytes = IMAGE, deadline_s: float = 200.0, **params: Any
+        self,
+        index: int,
+        image: bytes = IMAGE,
+        deadline_s: float = 200.0,
+        images: int = 1,
+        sent_s: float = 99.0,
+        **params: Any,
     ) -> None:
-        request = ImageRequest("r", index, "inbox:a", deadline_s, params, image, 99.0)
+        request = ImageRequest("r", index, "inbox:a", deadline_s, params, image, sent_s, images)
         self.inbox.requests.put(request)
 
     def reply(self) -> ImageReply:
@@ -79,6 +98,7 @@ def rig() -> Iterator[Rig]:
     rig = Rig()
     yield rig
     rig.extractor.hold.set()
+    rig.extractor.loading.set()
     rig.intake.drain(5)
     rig.extractor.close(5)
 
@@ -99,6 +119,7 @@ def test_an_image_is_answered_with_its_rows_and_what_made_them(rig: Rig) -> None
         ({"backbone": "nonet"}, "unknown_name"),
         ({"view": "sideways"}, "invalid_parameter"),
         ({"unknown": 1}, "invalid_parameter"),
+        ({"backbone": ["fakenet"]}, "invalid_parameter"),
     ],
 )
 def test_what_cannot_be_resolved_is_an_error_for_every_image(
@@ -140,6 +161,57 @@ def test_images_whose_client_has_gone_are_not_computed(rig: Rig) -> None:
     assert 'offshelf_images_total{outcome="expired"} 1.0' in rig.metrics.text()
 
 
+def test_work_does_not_go_on_after_the_client_left(rig: Rig) -> None:
+    rig.inbox.left = {"r": 99.5}
+    rig.send(0)
+    rig.send(1, sent_s=99.6)  # the id again, for another request
+    rig.intake.start()
+    assert rig.reply().index == 1
+    assert rig.extractor.submitted == 1
+    assert 'offshelf_images_total{outcome="gone"} 1.0' in rig.metrics.text()
+
+
+def test_a_backbone_that_loads_holds_up_nobody_else(rig: Rig) -> None:
+    rig.extractor.loading.clear()
+    rig.intake.start()
+    for seed in range(8):  # as many as there are threads for loads, each asked in many ways
+        rig.send(seed, weights=f"random:{seed}")
+    while len(rig.extractor.resolved) < 8:
+        time.sleep(0.005)
+    rig.intake._max_inflight = 100
+    for way in range(8):
+        rig.send(10 + way, weights="random:0", pool=f"grid:{way + 1}")
+    rig.send(99)
+    assert rig.reply().index == 99
+    assert len(rig.extractor.resolved) == 9  # who asks for what is being loaded waits in a list
+    rig.extractor.loading.set()
+    assert {rig.reply().index for _ in range(16)} == {*range(8), *range(10, 18)}
+
+
+def test_an_answer_over_the_limit_is_refused_with_what_would_fit(rig: Rig) -> None:
+    rig.intake.start()
+    rig.send(0, images=21, taps=["fc7", "conv5"])  # 48 bytes an image
+    error = rig.reply().error
+    assert error is not None
+    assert error.code == "too_large"
+    assert "1008 bytes (48 an image) and the limit is 1000: ask for at most 20" in error.message
+    rig.send(0, images=20, taps=["fc7", "conv5"])
+    assert rig.reply().error is None
+    assert rig.extractor.submitted == 1
+
+
+def test_replies_go_in_groups_that_are_bounded_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("offshelf.worker.replies.GROUP_BYTES", 250)
+    inbox = QueueInbox()
+    sender = ReplySender(inbox, Health())
+    row = TapRow({}, "f", np.zeros(25, np.float32))
+    for index in range(8):
+        sender.send("inbox:a", ImageReply("r", index, rows={"fc7": row}))
+    sender.start()
+    assert sender.stop(10)
+    assert inbox.groups == [3, 3, 2]
+
+
 def test_it_takes_only_what_it_has_room_for() -> None:
     rig = Rig(max_inflight=3)
     rig.extractor.hold.clear()
@@ -172,6 +244,7 @@ def test_draining_answers_what_was_taken_and_takes_no_more(rig: Rig) -> None:
 
 def test_redis_away_is_waited_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("offshelf.worker.intake.RECONNECT_S", 0.01)
+    monkeypatch.setattr("offshelf.worker.replies.RECONNECT_S", 0.01)
     rig.inbox.away = 3
     rig.intake.start()
     rig.send(0)

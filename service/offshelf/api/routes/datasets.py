@@ -18,7 +18,7 @@ from offshelf.api.pages import After, Id, Limit, check_id, page_of
 from offshelf.api.services import OWNER, ServicesOf, SettingsOf
 from offshelf.datasets import records
 from offshelf.datasets.image_folder import import_archive
-from offshelf.datasets.interface import Limits
+from offshelf.datasets.interface import ArchiveLimits
 from offshelf.errors import InvalidParameter, UnsupportedMedia
 from offshelf.schemas import DatasetBody, Page
 
@@ -65,7 +65,7 @@ async def post_dataset(
     by their name are listed in `skipped`. The id is derived from the content: the same images in
     the same classes are the same dataset (200), under the name of the first upload.
     """
-    limits = Limits(
+    limits = ArchiveLimits(
         settings.max_archive_bytes, settings.max_archive_files, settings.max_image_bytes
     )
     async with _archive(request) as (file, file_name):

@@ -14,7 +14,7 @@ from offshelf.api.services import OWNER, Services, ServicesOf
 from offshelf.api.submitting import job_body, job_path, submit
 from offshelf.datasets import records
 from offshelf.errors import UnknownName
-from offshelf.schemas import FeatureSet, FeatureSetRequest, JobBody, Page
+from offshelf.schemas import FEATURE_SET, FeatureSet, FeatureSetRequest, JobBody, Page
 from offshelf.store import layout
 
 router = APIRouter(prefix="/v1/feature-sets", tags=["feature sets"])
@@ -32,7 +32,7 @@ def post_feature_set(
 ) -> JobBody:
     """Queue a job; `Location` says where to watch it. Features that are there are not made anew."""
     records.load_body(services.store, OWNER, check_id("dataset", wanted.dataset))
-    job = submit(services, "feature_set", wanted.model_dump(mode="json"), key)
+    job = submit(services, FEATURE_SET, wanted.model_dump(mode="json"), key)
     response.headers["Location"] = job_path(job)
     return job_body(job)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 # ruff: noqa: TC001 - FastAPI reads the annotations of routes at run time
 from functools import partial
-from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
@@ -12,8 +11,8 @@ from starlette.concurrency import run_in_threadpool
 
 from offshelf.api import encode, openapi
 from offshelf.api.errors import invalid
-from offshelf.api.features import Extraction, extract, while_connected
-from offshelf.api.images import Limits, Upload, read_upload
+from offshelf.api.features import INLINE_BYTES, Extraction, extract, while_connected
+from offshelf.api.images import Upload, UploadLimits, read_upload
 from offshelf.api.metrics import ApiMetrics
 from offshelf.api.services import (
     MetricsOf,
@@ -26,9 +25,6 @@ from offshelf.schemas import FeatureOptions, FeatureParams
 from offshelf.settings import Settings
 
 router = APIRouter(prefix="/v1", tags=["features"])
-
-# Answers above this are encoded in a thread, so that the event loop goes on serving others.
-INLINE_BYTES: Final = 1 << 20
 
 
 @router.post(
@@ -72,9 +68,9 @@ async def post_features(
     return Response(answer.content, headers=answer.headers, media_type=answer.media_type)
 
 
-def limits_of(settings: Settings) -> Limits:
+def limits_of(settings: Settings) -> UploadLimits:
     """What a request with images may hold."""
-    return Limits(settings.max_request_images, settings.max_image_bytes)
+    return UploadLimits(settings.max_request_images, settings.max_image_bytes)
 
 
 def options_of(upload: Upload) -> FeatureOptions:

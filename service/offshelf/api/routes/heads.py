@@ -34,6 +34,7 @@ from offshelf.errors import UnknownName
 from offshelf.heads import model
 from offshelf.heads.model import LinearHead
 from offshelf.schemas import (
+    HEAD,
     FeatureParams,
     Head,
     HeadRequest,
@@ -60,7 +61,7 @@ def post_head(
 ) -> JobBody:
     """Queue a job that extracts what is missing and trains; `Location` says where to watch it."""
     records.load_body(services.store, OWNER, check_id("dataset", wanted.dataset))
-    job = submit(services, "head", wanted.model_dump(mode="json"), key)
+    job = submit(services, HEAD, wanted.model_dump(mode="json"), key)
     response.headers["Location"] = job_path(job)
     return job_body(job)
 
@@ -122,7 +123,7 @@ async def predict(
     fails alone; features of another fingerprint than the head's are refused.
     """
     check_id("head", head_id)
-    head = await run_in_threadpool(model.load, services.store, OWNER, head_id)
+    head = await run_in_threadpool(model.load_kept, services.store, OWNER, head_id)
     upload = await read_upload(request, limits_of(settings))
     _refuse_params(upload.params)
     params = params_of(head.card)
@@ -133,7 +134,7 @@ async def predict(
         fingerprint=head.card.fingerprint,
         backbone=extraction.backbone,
         weights=extraction.weights,
-        predictions=predictions(head, extraction),
+        predictions=await run_in_threadpool(predictions, head, extraction),
     )
 
 

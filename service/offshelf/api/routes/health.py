@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -12,6 +13,8 @@ from offshelf.api.openapi import problems
 from offshelf.api.services import MetricsOf, Services, ServicesOf, request_id_of
 from offshelf.errors import DependencyError, ErrorInfo, NoWorker, OffshelfError
 from offshelf.schemas import Health, WorkerBody
+
+LOG = logging.getLogger(__name__)
 
 router = APIRouter(tags=["health"])
 
@@ -71,6 +74,7 @@ def _health(request: Request, services: Services) -> Response | Health:
         workers = services.directory.workers()
         queued = services.directory.queued_images()
     except DependencyError as error:
+        LOG.warning("request %s: not ready: %s", request_id_of(request), error)
         return _not_ready(request, error, workers)
     if not any(worker.ready for worker in workers):
         reason = NoWorker(_why(workers))

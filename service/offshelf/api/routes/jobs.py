@@ -4,10 +4,9 @@ from __future__ import annotations
 
 # ruff: noqa: TC003 - FastAPI reads the annotations of routes at run time
 import logging
-import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, TypeAlias, cast
 
 from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
@@ -16,16 +15,17 @@ from starlette.concurrency import run_in_threadpool
 
 from offshelf.api.openapi import problems
 from offshelf.api.pages import After, Id, Limit, check_id
-from offshelf.api.services import OWNER, Services, ServicesOf
+from offshelf.api.services import OWNER, ServicesOf
 from offshelf.api.submitting import MAX_KEY_CHARS, job_body
-from offshelf.errors import InvalidParameter, OffshelfError
+from offshelf.errors import OffshelfError
+from offshelf.queue.event_ids import check_event_id
 from offshelf.schemas import JobBody, Page
 
 LOG = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-_EVENT_ID: Final = re.compile(r"\d{1,20}(-\d{1,20})?")
+Event: TypeAlias = tuple[str, dict[str, Any]]
 
 IdempotencyKey = Annotated[
     str | None,
@@ -75,34 +75,42 @@ def cancel_job(job_id: Id, services: ServicesOf) -> JobBody:
     response_class=StreamingResponse,
     responses={
         200: {"description": "Server-sent events.", "content": {"text/event-stream": {}}},
-        **problems(404, 422, 503),
+        **problems(404, 422, 429, 503),
     },
 )
 async def follow_job(
     job_id: Id, services: ServicesOf, last_event_id: LastEventId = ""
 ) -> StreamingResponse:
     """Every event of the job as it comes, to the last; the stream then ends."""
-    if last_event_id and not _EVENT_ID.fullmatch(last_event_id):
-        raise InvalidParameter("Last-Event-ID is not the id of an event of this stream")
+    after = check_event_id(last_event_id or "0")
     await run_in_threadpool(services.jobs.get, check_id("job", job_id), OWNER)
+    events = cast("Any", services.events.follow(job_id, after))
+    # While the answer has no status yet, an error can still be one.
+    first = await anext(events, None)
     return StreamingResponse(
-        _stream(services, job_id, last_event_id or "0"),
+        _stream(job_id, first, events),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
 
-async def _stream(services: Services, job_id: str, after: str) -> AsyncIterator[bytes]:
+async def _stream(
+    job_id: str, first: Event | None, events: AsyncGenerator[Event]
+) -> AsyncIterator[bytes]:
     """Events as text; where Redis goes away the stream ends, and the client comes back later."""
-    events = cast("Any", services.events.follow(job_id, after))
     try:
         async with aclosing(events):
-            async for event_id, data in events:
-                yield _event(event_id, data) if event_id else b": keep-alive\n\n"
+            if first:
+                yield _event(*first)
+            async for event in events:
+                yield _event(*event)
     except OffshelfError as error:
         LOG.warning("the events of job %s end early: %s", job_id, error)
         yield b": interrupted\n\n"
 
 
 def _event(event_id: str, data: dict[str, Any]) -> bytes:
+    """An event as it stands in the stream; without an id it only breaks the silence."""
+    if not event_id:
+        return b": keep-alive\n\n"
     return b"id: %s\ndata: %s\n\n" % (event_id.encode(), to_json(data))

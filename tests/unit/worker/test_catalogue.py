@@ -1,0 +1,81 @@
+"""What a worker says of the weights that it has is true of the file that is there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from offshelf.backbones import weights
+from offshelf.backbones.interface import BACKBONES
+from offshelf.backbones.weights import BROUGHT_LICENCE, Location
+from offshelf.worker.catalogue import describe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from offshelf.backbones.interface import Card
+
+CONTENT = b"published weights"
+BASE = BACKBONES.get("squeezenet1_0")
+PREFIX = hashlib.sha256(CONTENT).hexdigest()[:8]
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Card:
+    packaged = tmp_path / "packaged.safetensors"
+    return replace(
+        BASE, weights=replace(BASE.weights, sha256_prefix=PREFIX, top1=0.5, packaged=packaged)
+    )
+
+
+def told(card: Card, place: Location | None) -> dict[str, Any]:
+    (body,) = describe([card], lambda _: place, [], "alexnet")
+    return body.weights
+
+
+def test_what_is_not_there_is_what_is_published(card: Card) -> None:
+    found = told(card, None)
+    assert (found["present"], found["source"], found["name"]) == (False, None, card.weights.name)
+
+
+def test_the_published_file_has_the_published_name(card: Card, tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(CONTENT)
+    found = told(card, Location("directory", tmp_path / "w.pth"))
+    assert (found["name"], found["licence"]) == (card.weights.name, card.weights.licence)
+    assert (found["top1"], found["source"]) == (0.5, "directory")
+
+
+def test_another_file_goes_by_its_own_name_and_claims_nothing(card: Card, tmp_path: Path) -> None:
+    (tmp_path / "mine.pth").write_bytes(b"my own")
+    found = told(card, Location("directory", tmp_path / "mine.pth"))
+    assert (found["name"], found["licence"]) == ("mine.pth", BROUGHT_LICENCE)
+    assert (found["url"], found["sha256_prefix"], found["top1"]) == (None, None, None)
+
+
+def test_no_path_of_this_machine_is_published(card: Card, tmp_path: Path) -> None:
+    (tmp_path / "packaged.safetensors").write_bytes(CONTENT)
+    for place in (None, Location("package", tmp_path / "packaged.safetensors")):
+        assert str(tmp_path) not in repr(told(card, place))
+
+
+def test_a_file_is_hashed_again_only_when_it_has_changed(
+    card: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = []
+    honest = hashlib.file_digest
+    monkeypatch.setattr(
+        weights.hashlib, "file_digest", lambda *args: hashed.append(1) or honest(*args)
+    )
+    path = tmp_path / "once.pth"
+    path.write_bytes(CONTENT)
+    for _ in range(3):
+        assert told(card, Location("directory", path))["name"] == card.weights.name
+    assert len(hashed) == 1
+    path.write_bytes(b"another")
+    os.utime(path, ns=(1, 1))
+    assert told(card, Location("directory", path))["name"] == "once.pth"
+    assert len(hashed) == 2
