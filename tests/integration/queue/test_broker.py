@@ -121,7 +121,7 @@ def test_a_transient_error_is_retried_and_forgotten(rig: Rig) -> None:
 
 
 def test_a_step_that_always_fails_ends_the_job_and_leaves_a_dead_letter(rig: Rig) -> None:
-    rig.extractor.faults = [DependencyError("away")] * 100
+    rig.extractor.faults = [DependencyError("the address of it", "away")] * 100
     dataset = put_dataset(rig.store, separable(1))
     job_id = rig.post("feature_set", dataset=dataset.id)
     assert rig.wait(job_id, JobState.FAILED) is JobState.FAILED
