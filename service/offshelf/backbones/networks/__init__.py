@@ -1,0 +1,1 @@
+"""Networks that torchvision does not define; each module imports torch and is loaded late."""
