@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from offshelf.errors import DependencyError, NoWorker
@@ -45,6 +45,7 @@ API_GRACE_S: Final = 15.0
 # What a worker may take beyond its drain time to end: twice `worker.process.CLOSE_S`, for the
 # device and for the last heartbeat, and what its interpreter takes.
 WORKER_GRACE_S: Final = 30.0
+START_FAILED: Final = 3  # the status of an API that could not start
 # For so long a process that has done its work may wait for threads that hang.
 EXIT_S: Final = 5.0
 
@@ -86,8 +87,9 @@ def run_api(settings: Settings) -> None:
     _configure_log(settings)
     _follow_parent(settings)
     with _redis_url(settings) as url:
-        uvicorn.run(
-            build_api(settings, url),
+        app = build_api(settings, url)
+        config = uvicorn.Config(
+            app,
             host=settings.host,
             port=settings.port,
             log_level=settings.log_level,
@@ -95,6 +97,12 @@ def run_api(settings: Settings) -> None:
             access_log=False,
             timeout_graceful_shutdown=int(API_GRACE_S) - 5,
         )
+        server = uvicorn.Server(config)
+        app.state.closing = lambda: server.should_exit
+        with suppress(KeyboardInterrupt):
+            server.run()
+        if not server.started:
+            sys.exit(START_FAILED)
 
 
 def build_api(settings: Settings, redis_url: str) -> FastAPI:

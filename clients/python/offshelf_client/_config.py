@@ -52,5 +52,11 @@ class Retry:
 
 
 def base_url(url: str | None) -> str:
-    """The service's address: as given, else `OFFSHELF_URL`, else this machine."""
-    return (url or os.environ.get("OFFSHELF_URL") or DEFAULT_URL).rstrip("/")
+    """The service's address: as given, else `OFFSHELF_URL`, else this machine.
+
+    `http://` is put before an address without a scheme, and a final `/v1` is left out: the
+    routes bring it.
+    """
+    given = (url or os.environ.get("OFFSHELF_URL") or DEFAULT_URL).strip()
+    address = given if "://" in given else f"http://{given}"
+    return address.rstrip("/").removesuffix("/v1").rstrip("/")

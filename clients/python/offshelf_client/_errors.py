@@ -33,6 +33,7 @@ OffshelfError
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -254,18 +255,24 @@ def error_codes() -> dict[str, type[ApiError]]:
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn every exception of httpx inside the block into one of ours; `what` was being done."""
+def translated(what: str, url: str) -> Iterator[None]:
+    """Turn every exception of httpx inside the block into one of ours.
+
+    `what` was being done, with the service at `url`.
+    """
     try:
         yield
-    except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+    except httpx.ConnectTimeout as error:
+        raise TimedOut(_unreachable(url, error), sent=False) from error
+    except httpx.PoolTimeout as error:
         raise TimedOut(f"{what}: {_text(error)}", sent=False) from error
     except httpx.TimeoutException as error:
         raise TimedOut(f"{what}: {_text(error)}") from error
     except (httpx.ConnectError, httpx.ProxyError) as error:
-        raise ConnectionFailed(f"{what}: {_text(error)}", sent=False) from error
+        raise ConnectionFailed(_unreachable(url, error), sent=False) from error
     except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
-        raise ConnectionFailed(f"{what}: {_text(error)}") from error
+        message = f"{what}: the connection to {url} broke: {_text(error)}"
+        raise ConnectionFailed(message) from error
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpx.CookieConflict) as error:
         raise UnexpectedAnswer(f"{what}: {_text(error)}") from error
 
@@ -277,6 +284,11 @@ def understood(what: str) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, LookupError, AttributeError, OSError) as error:
         raise UnexpectedAnswer(f"{what} is not what offshelf answers: {error!r}") from error
+
+
+def _unreachable(url: str, error: Exception) -> str:
+    reason = re.sub(r"^\[Errno -?\d+\] ", "", _text(error))
+    return f"cannot reach {url}: {reason}; start it with `offshelf serve` or set OFFSHELF_URL"
 
 
 def _text(error: Exception) -> str:

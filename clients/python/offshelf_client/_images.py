@@ -79,6 +79,13 @@ def sources(images: Images) -> tuple[Iterator[ImageSource], int | None]:
     raise TypeError(f"images cannot be {type(images).__name__}: {_EXPECTED}")
 
 
+def nothing_in(images: Images) -> str:
+    """What to say of a folder or an iterable that turned out to hold no images."""
+    if not isinstance(images, str | PathLike):
+        return "there are no images: the iterable is empty"
+    return f"there are no images in {str(Path(images))!r}: files are known by {_KNOWN}"
+
+
 def encode(index: int, source: ImageSource) -> Encoded:
     """Read one source. What cannot be read becomes an error of that image alone.
 
@@ -102,6 +109,7 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, body) for kind, body in chunks)
 
 
+_KNOWN: Final = ", ".join(sorted(SUFFIXES))
 _EXPECTED: Final = (
     "a path, a folder, bytes, a uint8 array (H, W, 3) or (H, W), a PIL image, "
     "a binary file or an iterable of those"

@@ -55,6 +55,11 @@ def progress_of(status: JobStatus) -> Progress:
     return Progress(stage, status.done + status.failed, status.total or None, status.failed)
 
 
+def described(status: JobStatus) -> str:
+    """Its state and, where it has one, its stage: `running (extracting)`."""
+    return f"{status.state} ({status.stage})" if status.stage else status.state
+
+
 def ended(status: JobStatus) -> None:
     """Return if the job succeeded; raise what its end was otherwise."""
     if status.state == "failed":

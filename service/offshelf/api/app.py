@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 
 from offshelf import __version__
 from offshelf.api import errors, openapi
@@ -34,19 +35,29 @@ UPLOAD_PATH: Final = "/v1/datasets"
 
 
 def create_app(deps: Services, settings: Settings) -> FastAPI:
-    """The API over `deps`. Starting it opens `deps.resources`, stopping it closes them."""
+    """The API over `deps`. Starting it opens `deps.resources`, stopping it closes them.
+
+    Who serves it sets `state.closing`, which says whether the server is about to stop.
+    """
     app = FastAPI(title=openapi.TITLE, version=__version__, lifespan=_lifespan)
     app.state.services = deps
     app.state.settings = settings
+    app.state.closing = lambda: False
     app.state.metrics = ApiMetrics()
     for router in ROUTERS:
         app.include_router(router)
+    app.add_api_route("/", _to_docs, include_in_schema=False)
     errors.install(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, limit_of=_body_limit(settings))
     app.add_middleware(RequestContext, metrics=app.state.metrics, new_id=deps.new_id)
     app.openapi = openapi.schema_of(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
+
+
+async def _to_docs() -> RedirectResponse:
+    """Who opens the bare address in a browser finds the description of the API."""
+    return RedirectResponse("docs")
 
 
 @asynccontextmanager

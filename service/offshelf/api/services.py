@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
@@ -13,7 +14,6 @@ from offshelf.api.metrics import ApiMetrics
 from offshelf.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
     from offshelf.queue.interface import Directory, Interactive, JobEvents, JobQueue, Jobs
@@ -55,12 +55,18 @@ async def _settings(request: Request) -> Settings:
     return cast("Settings", request.app.state.settings)
 
 
+async def _closing(request: Request) -> Callable[[], bool]:
+    return cast("Callable[[], bool]", request.app.state.closing)
+
+
 async def _metrics(request: Request) -> ApiMetrics:
     return cast("ApiMetrics", request.app.state.metrics)
 
 
 ServicesOf = Annotated[Services, Depends(_services)]
 SettingsOf = Annotated[Settings, Depends(_settings)]
+# Whether the server is about to stop: it waits for open answers, so endless ones have to end.
+ClosingOf = Annotated[Callable[[], bool], Depends(_closing)]
 MetricsOf = Annotated[ApiMetrics, Depends(_metrics)]
 
 

@@ -133,13 +133,17 @@ def _download(card: Card, settings: Settings) -> Location:
 
 
 def _missing(card: Card, settings: Settings, why: str) -> WeightsMissing:
-    """The error that says which file is wanted and every place where it may be put."""
-    places = [str(place.path) for place in _places(card, settings) if place.source != "package"]
-    if settings.weights_dir is None:
-        places.insert(0, f"{card.name}.safetensors in the folder that OFFSHELF_WEIGHTS_DIR names")
+    """The error that says which files would do and where each of them may be put."""
+    published = card.weights.filename
+    names = " or ".join(name for name in (published, f"{card.name}.safetensors") if name)
+    folder = settings.weights_dir
+    now = "not set now" if folder is None else f"now {folder}"
+    put = f"Put {names} into the folder that OFFSHELF_WEIGHTS_DIR names ({now})"
+    if card.weights.url:
+        put += f", or {published} into {settings.hub_cache}"
     return WeightsMissing(
-        f"no weights for {card.name}: {why}. Put {card.weights.filename or 'them'} at one of: "
-        f"{'; '.join(places)}. Or ask for weights='random:0', which never learned anything."
+        f"no weights for {card.name}: {why}. {put}. "
+        "Or ask for weights='random:0', which never learned anything."
     )
 
 

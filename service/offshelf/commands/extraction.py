@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +12,13 @@ from offshelf.commands.options import (
     Backbone,
     Images,
     Normalize,
+    OnError,
     Pool,
     ShowProgress,
     Url,
     View,
     Weights,
+    WhenImagesFail,
     connect,
     image_files,
     progress_option,
@@ -26,13 +27,6 @@ from offshelf.commands.output import table
 
 if TYPE_CHECKING:
     from offshelf_client import Features
-
-
-class OnError(StrEnum):
-    """What to do when some of the images fail."""
-
-    RAISE = "raise"
-    SKIP = "skip"
 
 
 def features(
@@ -52,9 +46,7 @@ def features(
     pool: Pool = None,
     normalize: Normalize = "none",
     weights: Weights = None,
-    on_error: Annotated[
-        OnError, typer.Option(help="What to do when some of the images fail.")
-    ] = OnError.RAISE,
+    on_error: WhenImagesFail = OnError.RAISE,
     progress: ShowProgress = None,
     url: Url = None,
 ) -> None:
@@ -77,6 +69,8 @@ def features(
     if output is not None:
         _save(found, files, output)
     _report(found)
+    if output is None:
+        typer.echo("nothing was saved: name a file with --output (-o) to keep these", err=True)
 
 
 def _check_output(output: Path | None, taps: list[str]) -> None:

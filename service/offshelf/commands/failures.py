@@ -9,15 +9,17 @@ def one_line(error: BaseException) -> str | None:
     import offshelf_client
     from offshelf.errors import OffshelfError
 
-    if isinstance(error, offshelf_client.ConnectionFailed):
-        return f"{_joined(error)}; is the service running? (offshelf serve)"
     if isinstance(error, offshelf_client.ApiError) and error.request_id:
-        return f"{_joined(error)} [{error.code}, request {error.request_id}]"
+        return f"{_joined(error)} [{error.code}, request {error.request_id}]{_notes(error)}"
     if isinstance(error, offshelf_client.OffshelfError | OffshelfError | OSError):
-        return _joined(error)
+        return _joined(error) + _notes(error)
     return None
 
 
 def _joined(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines) or type(error).__name__
+
+
+def _notes(error: BaseException) -> str:
+    return "".join(f"; {note}" for note in getattr(error, "__notes__", ()))

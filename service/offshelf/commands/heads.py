@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,11 +16,13 @@ from offshelf.commands.options import (
     Backbone,
     Images,
     Normalize,
+    OnError,
     Pool,
     ShowProgress,
     Url,
     View,
     Weights,
+    WhenImagesFail,
     connect,
     image_files,
     progress_option,
@@ -27,7 +30,9 @@ from offshelf.commands.options import (
 from offshelf.commands.output import percent, table
 
 if TYPE_CHECKING:
-    from offshelf_client import Head, HeadInfo, Prediction, RandomSplit
+    from collections.abc import Iterator
+
+    from offshelf_client import Head, HeadInfo, Job, Prediction, RandomSplit
 
 
 class Kind(StrEnum):
@@ -82,14 +87,18 @@ def train(
             split=_split(train_per_class, seed),
             name=name,
         )
-        head = job.wait(progress=show).head()
-    typer.echo(json.dumps(asdict(head.info)) if as_json else _card(head))
+        head = _waited(job, show).head()
+    if job.status.failed:
+        told = f"warning: {job.status.failed} of {job.status.total} images could not be read"
+        typer.echo(told, err=True)
+    typer.echo(json.dumps(asdict(head.info)) if as_json else card(head))
 
 
 def predict(
     head_id: Annotated[str, typer.Argument(help="Identifier of a head, as `train` prints it.")],
     images: Images,
     top: Annotated[int, typer.Option(min=1, help="So many best classes an image.")] = 1,
+    on_error: WhenImagesFail = OnError.RAISE,
     as_json: AsJson = False,
     progress: ShowProgress = None,
     url: Url = None,
@@ -97,8 +106,10 @@ def predict(
     """Say what a trained head sees in images."""
     files = image_files(images)
     with connect(url) as client:
-        head = client.heads.get(head_id)
-        found = head.predict(files, progress=progress_option(progress))
+        with knowing_heads():
+            head = client.heads.get(head_id)
+        found = head.predict(files, on_error=on_error.value, progress=progress_option(progress))
+    _tell_skipped(found, files)
     if as_json:
         named = [{**asdict(p), "name": str(files[p.index])} for p in found]
         typer.echo(json.dumps(named))
@@ -113,7 +124,40 @@ def _split(train_per_class: int | None, seed: int) -> RandomSplit | None:
     return None if train_per_class is None else RandomSplit(train_per_class, seed=seed)
 
 
-def _card(head: Head) -> str:
+def _waited(job: Job, show: bool | Literal["force"]) -> Job:
+    """Name a job and wait for it; who stops waiting is told that it goes on."""
+    from offshelf_client import TransportError
+
+    try:
+        typer.echo(f"job {job.id} (offshelf jobs wait {job.id})", err=True)
+        return job.wait(progress=show)
+    except (KeyboardInterrupt, TransportError):
+        left = f"job {job.id} goes on without this command; wait for it: offshelf jobs wait "
+        typer.echo(f"{left}{job.id}, end it: offshelf jobs cancel {job.id}", err=True)
+        raise
+
+
+@contextmanager
+def knowing_heads() -> Iterator[None]:
+    """Say where the identifiers of heads are when one is not known."""
+    from offshelf_client import UnknownNameError
+
+    try:
+        yield
+    except UnknownNameError as error:
+        error.add_note("`offshelf heads list` shows those that there are")
+        raise
+
+
+def _tell_skipped(found: list[Prediction], files: list[Path]) -> None:
+    kept = {prediction.index for prediction in found}
+    for index, file in enumerate(files):
+        if index not in kept:
+            typer.echo(f"skipped {file}: no prediction", err=True)
+
+
+def card(head: Head) -> str:
+    """What a head is and how well it does, for people."""
     info, report = head.info, head.report
     sides = [("train", report.train)] + ([("test", report.test)] if report.test else [])
     rows = [
@@ -127,8 +171,15 @@ def _title(info: HeadInfo) -> str:
     random = ": RANDOM WEIGHTS, nothing learned" if info.weights.random else ""
     return (
         f"head {info.id}\n{info.kind}, C={info.C:g}, {len(info.classes)} classes, on "
-        f"{info.spec.get('backbone')}/{info.spec.get('tap')} ({info.weights.label}{random})"
+        f"{features_of(info)} ({info.weights.label}{random})"
     )
+
+
+def features_of(info: HeadInfo) -> str:
+    """The features of a head: `alexnet/fc7 pool=none normalize=none view=center`."""
+    options = {"pool": "pooling", "normalize": "normalisation", "view": "view"}
+    told = [f" {name}={info.spec[key]}" for name, key in options.items() if key in info.spec]
+    return f"{info.spec.get('backbone')}/{info.spec.get('tap')}{''.join(told)}"
 
 
 def _ranked(prediction: Prediction, files: list[Path], top: int) -> list[tuple[str, str, str]]:

@@ -64,7 +64,13 @@ def wait(
 def cancel(job_id: JobId, url: Url = None) -> None:
     """Ask for the end of a job."""
     with connect(url) as client:
-        _show([client.jobs.cancel(job_id)])
+        job = client.jobs.get(job_id)
+        if job.status.finished:
+            ended = f"job {job_id} has ended ({job.state}): there is nothing to cancel"
+            typer.echo(ended, err=True)
+        else:
+            job = job.cancel()
+        _show([job])
 
 
 def _show(found: list[Job]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,6 +11,15 @@ import typer
 if TYPE_CHECKING:
     from offshelf_client import Client
 
+
+class OnError(StrEnum):
+    """What to do when some of the images fail."""
+
+    RAISE = "raise"
+    SKIP = "skip"
+
+
+WhenImagesFail = Annotated[OnError, typer.Option(help="What to do when some of the images fail.")]
 Url = Annotated[
     str | None,
     typer.Option(
@@ -58,7 +68,11 @@ def progress_option(wanted: bool | None) -> bool | Literal["force"]:
 
 
 def image_files(paths: list[Path]) -> list[Path]:
-    """The files named, with those of folders in their place, sorted."""
+    """The files named, with those of folders in their place, sorted; BadParameter for none."""
     from offshelf_client import images_in
 
-    return [file for path in paths for file in (images_in(path) if path.is_dir() else [path])]
+    found = [file for path in paths for file in (images_in(path) if path.is_dir() else [path])]
+    if not found:
+        folders = ", ".join(map(str, paths))
+        raise typer.BadParameter(f"there are no images in {folders}", param_hint="IMAGE")
+    return found

@@ -45,6 +45,7 @@ FORMATS: Final = tuple(
     )
 )
 
+_MAGIC_BYTES: Final = 16  # what Pillow shows to its plugins
 _PILLOW: Final = r"PIL\."
 _ORIENTATION_TAG: Final = 0x0112
 _PHOTOMETRIC_TAG: Final = 262
@@ -116,9 +117,23 @@ def _opened(data: bytes) -> ImageFile:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # Pillow raises nearly anything on damaged files
+        kind = _kind_by_magic(data)
+        if kind is not None:
+            raise InvalidImage(
+                f"the {kind} image is damaged or cut off: its header cannot be read"
+            ) from error
         raise InvalidImage(
             f"not an image that can be read; offshelf reads {', '.join(FORMATS)}"
         ) from error
+
+
+def _kind_by_magic(data: bytes) -> str | None:
+    """The format whose first bytes these are; None for none of those that offshelf reads."""
+    for kind in FORMATS:
+        _, accept = Image.OPEN[kind]
+        if accept is not None and accept(data[:_MAGIC_BYTES]) is True:
+            return kind
+    return None
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -215,6 +215,7 @@ class Attempts(Middleware):
         if exception is None:
             self._insist(lambda: self._jobs.settled(job_id, step))
         elif _is_final(exception):
+            log.warning("job %s ends at step %s: %s", job_id, step, exception)
             self._insist(lambda: self._handler.fail(job_id, exception))
         elif tries < self._max_attempts:
             delay_ms = int(1000 * min(RETRY_MAX_S, RETRY_MIN_S * 2 ** (tries - 1)))

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     import redis.asyncio
 
-SILENCE_S: Final = 10.0
+# Whoever follows looks up after each, so it bounds how long a stopping API waits for them.
+SILENCE_S: Final = 2.0
+RETRY_AFTER_S: Final = 10.0
 PAGE: Final = 256
 # Each of them holds a connection nearly all the time.
 MAX_FOLLOWERS: Final = 256
@@ -52,7 +54,7 @@ class RedisEvents:
         last = check_event_id(after)
         if self._followers >= self._max_followers:
             raise CapacityError(
-                f"{self._followers} streams of events are open and that is the limit", SILENCE_S
+                f"{self._followers} streams of events are open and that is the limit", RETRY_AFTER_S
             )
         self._followers += 1
         try:

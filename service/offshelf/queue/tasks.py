@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import dramatiq
 
+from offshelf.errors import error_codes
 from offshelf.queue.connection import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from offshelf.core.jobs import Job
+    from offshelf.errors import OffshelfError
 
 
 class Step(StrEnum):
@@ -96,6 +98,7 @@ def declare_actors(broker: dramatiq.Broker, handler: StepHandler) -> None:
         Step.FINISH: handler.finish,
         Step.TRAIN: handler.train,
     }
+    expected = final_errors()
     for step, action in actions.items():
         dramatiq.Actor(
             action,
@@ -103,8 +106,16 @@ def declare_actors(broker: dramatiq.Broker, handler: StepHandler) -> None:
             actor_name=step.value,
             queue_name=QUEUE_OF[step],
             priority=PRIORITY_OF[step],
-            options={},
+            # Dramatiq logs these in a line, and any other with its traceback.
+            options={"throws": expected},
         )
+
+
+def final_errors() -> tuple[type[OffshelfError], ...]:
+    """The kinds of error that another try cannot mend, however they are refined."""
+    kinds = error_codes().values()
+    passing = [kind for kind in kinds if kind.retryable]
+    return tuple(kind for kind in kinds if not any(issubclass(p, kind) for p in passing))
 
 
 def step_name(message: dramatiq.Message[Any] | dramatiq.MessageProxy) -> tuple[str, str]:

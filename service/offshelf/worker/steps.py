@@ -56,6 +56,7 @@ from offshelf.worker.planning import (
     request_of,
 )
 from offshelf.worker.training import Trained, Trainer, TrainingSet
+from offshelf.worker.unreadable import unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -241,18 +242,21 @@ class JobSteps:
         total = len(dataset.items)
         with self._trainer.workdir() as folder:
             workdir = Path(folder)
-            kept = read_matrix(
+            matrix = read_matrix(
                 self._store,
                 dataset.id,
                 fingerprint,
                 pinned.shards(total),
                 total,
                 workdir / "X.npy",
-            ).kept
+            )
+            kept, errors = matrix.kept, matrix.errors
+            del matrix  # and the file's mapping with it: the child maps it for itself
             chosen = _training_set(dataset, request, kept)
             params = FitParams(request.kind, request.C, dataset.classes)
             trained = self._trainer.fit(workdir, params, chosen, self._watch(job.id))
-        return _head(job, request, pinned, trained, dataset.classes, self._clock())
+        warnings = unreadable(dataset, errors) + trained.report.warnings
+        return _head(job, request, pinned, trained, dataset.classes, warnings, self._clock())
 
 
 def _check_wanted(job: Job) -> None:
@@ -279,6 +283,7 @@ def _head(
     pinned: Pinned,
     trained: Trained,
     classes: list[str],
+    warnings: list[str],
     now_s: float,
 ) -> model.LinearHead:
     ((tap, fingerprint),) = pinned.fingerprints.items()
@@ -298,6 +303,6 @@ def _head(
         test=trained.report.test,
         created_s=now_s,
         versions=trained.report.versions,
-        warnings=trained.report.warnings,
+        warnings=warnings,
     )
     return model.LinearHead(card, trained.coef, trained.intercept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -14,6 +15,7 @@ from dramatiq import Worker
 
 from offshelf.core.jobs import JobState
 from offshelf.errors import DependencyError, WorkerError
+from offshelf.heads.model import load_card
 from offshelf.queue import broker as broker_module
 from offshelf.queue import connection
 from offshelf.queue.broker import Attempts, JobBroker
@@ -102,6 +104,46 @@ def test_a_feature_set_is_made_of_shards_that_are_counted_once(rig: Rig) -> None
     job = rig.jobs.get(job_id)
     assert (job.total, job.done, job.failed, job.attempts) == (10, 9, 1, 1)
     assert max(Counter(rig.store.writes).values()) == 1
+
+
+def test_a_head_says_which_images_could_not_be_read(rig: Rig) -> None:
+    images = separable(8)
+    images["dark"][2] = b"bad image"
+    dataset = put_dataset(rig.store, images)
+    job_id = rig.post("head", dataset=dataset.id, taps=["fc7"])
+    assert rig.wait(job_id, JobState.SUCCEEDED, JobState.FAILED) is JobState.SUCCEEDED
+    result = rig.jobs.get(job_id).result
+    assert result is not None
+    (path,) = [item.path for item in dataset.items if item.bytes == len(b"bad image")]
+    warning = result["warnings"][0]
+    assert warning.startswith(f"1 of 16 images could not be read: {path} (")
+    card = load_card(rig.store, "default", result["head"])
+    assert card.warnings == result["warnings"]
+
+
+def test_an_expected_error_is_logged_without_a_traceback(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = put_dataset(rig.store, {"only": separable(3)["dark"]})
+    job_id = rig.post("head", dataset=dataset.id, taps=["fc7"])
+    assert rig.wait(job_id, JobState.SUCCEEDED, JobState.FAILED) is JobState.FAILED
+    error = rig.jobs.get(job_id).error
+    assert error is not None
+    told = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert [line for line in told if job_id in line and error.message in line]
+    assert not [r for r in caplog.records if r.exc_info]
+
+
+def test_an_unexpected_error_is_logged_with_its_traceback(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr(rig.extractor, "resolve", broken)
+    job_id = rig.post("feature_set", dataset=put_dataset(rig.store, separable(2)).id)
+    assert rig.wait(job_id, JobState.FAILED) is JobState.FAILED
+    assert [r for r in caplog.records if r.exc_info and "a fault of ours" in str(r.exc_info[1])]
 
 
 def test_a_head_is_trained_by_a_real_child_process(rig: Rig) -> None:

@@ -37,6 +37,12 @@ async def test_a_request_id_is_given_or_taken_over(http: httpx.AsyncClient) -> N
     assert answer.headers["x-request-id"] == answer.json()["request_id"] == "client.42"
 
 
+async def test_the_bare_address_leads_to_the_description(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/", follow_redirects=True)
+    assert (answer.status_code, answer.url.path) == (200, "/docs")
+    assert "text/html" in answer.headers["content-type"]
+
+
 @pytest.mark.parametrize("bad", ["a b", "x" * 129, "a\tb", '"', ""])
 async def test_a_request_id_that_could_forge_a_log_line_is_not_taken_over(
     bad: str, http: httpx.AsyncClient

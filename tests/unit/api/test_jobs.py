@@ -12,6 +12,7 @@ from offshelf.errors import CapacityError, DependencyError, ErrorInfo, InvalidPa
 
 if TYPE_CHECKING:
     import httpx
+    from fastapi import FastAPI
 
     from tests.unit.api.conftest import Ports
 
@@ -197,4 +198,16 @@ async def test_events_end_when_redis_goes_away(
     answer = await http.get(job["links"]["events"])
     assert events_of(answer.text) == LOG[:1]
     assert answer.text.endswith(": interrupted\n\n")
+    assert ports.events.closed
+
+
+async def test_where_the_server_stops_the_stream_ends_though_the_job_does_not(
+    app: FastAPI, http: httpx.AsyncClient, ports: Ports, dataset: str
+) -> None:
+    ports.events.log = LOG
+    app.state.closing = lambda: True
+    job = (await train(http, dataset)).json()
+    answer = await http.get(job["links"]["events"])
+    assert answer.text.endswith(": interrupted\n\n")
+    assert len(events_of(answer.text)) < len([event for event in LOG if event[0]])
     assert ports.events.closed

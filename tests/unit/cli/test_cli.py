@@ -35,7 +35,7 @@ JOB = job_body(state="succeeded", total=2, done=2, result={"head": "h1"})
 COMMANDS = [
     "", "serve", "api", "worker", "health", "features", "train", "predict", "weights",
     "weights list", "backbones", "jobs", "jobs list", "jobs show", "jobs wait", "jobs cancel",
-    "demo",
+    "heads", "heads list", "heads show", "heads delete", "demo",
 ]  # fmt: skip
 
 
@@ -49,6 +49,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeService:
             ("POST", "/v1/datasets"): answer(DATASET, 201),
             ("POST", "/v1/heads"): answer(JOB, 202),
             ("GET", "/v1/heads/h1"): answer(head_card()),
+            ("GET", "/v1/heads"): answer({"items": [head_card()], "has_more": False}),
+            ("DELETE", "/v1/heads/h1"): lambda _: httpx.Response(204),
             ("POST", "/v1/heads/h1/predict"): predictions,
             ("GET", "/v1/jobs"): answer({"items": [JOB], "has_more": False}),
             ("GET", "/v1/jobs/j1"): answer(JOB),
@@ -137,7 +139,15 @@ def test_failed_images_end_it_or_are_skipped(fake: FakeService, photos: Path) ->
 def test_progress_goes_to_stderr_when_forced(fake: FakeService, photos: Path) -> None:
     result = run("features", photos / "1.png", "--tap", "fc6", "--progress")
     assert "images: 1/1 images" in result.stderr
-    assert run("features", photos / "1.png", "--tap", "fc6").stderr == ""
+    assert run("features", photos / "1.png", "--tap", "fc6").stderr == (
+        "nothing was saved: name a file with --output (-o) to keep these\n"
+    )
+
+
+def test_features_of_a_folder_without_images_is_misuse(fake: FakeService, tmp_path: Path) -> None:
+    result = run("features", tmp_path)
+    assert (result.exit_code, fake.requests) == (2, [])
+    assert "there are no images in" in result.stderr
 
 
 def test_train_uploads_trains_and_prints_the_metrics(fake: FakeService, photos: Path) -> None:
@@ -161,7 +171,76 @@ def test_failed_training_is_one_line_and_exit_code_1(fake: FakeService, photos: 
     fake.routes["POST", "/v1/heads"] = answer(job_body(state="failed", error=error), 202)
     result = run("train", photos)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "error: job j1 failed: class a has 2 images\n"
+    assert result.stderr == (
+        "job j1 (offshelf jobs wait j1)\nerror: job j1 failed: class a has 2 images\n"
+    )
+
+
+def test_train_names_its_job_and_counts_unreadable_images(fake: FakeService, photos: Path) -> None:
+    body = job_body(state="succeeded", total=9, done=7, failed=2, result={"head": "h1"})
+    fake.routes["POST", "/v1/heads"] = answer(body, 202)
+    spec = {"backbone": "vgg16", "tap": "conv5", "pooling": "max", "normalisation": "l2"}
+    card = head_card() | {"spec": spec | {"view": "warp"}, "warnings": ["left out: bad.png"]}
+    fake.routes["GET", "/v1/heads/h1"] = answer(card)
+    result = run("train", photos)
+    assert result.stderr.splitlines() == [
+        "job j1 (offshelf jobs wait j1)", "warning: 2 of 9 images could not be read",
+    ]  # fmt: skip
+    assert "on vgg16/conv5 pool=max normalize=l2 view=warp (random:0" in result.stdout
+    assert "warning: left out: bad.png" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "end", [KeyboardInterrupt(), offshelf_client.ConnectionFailed("gone")], ids=["ctrl-c", "lost"]
+)
+def test_train_that_is_left_says_that_the_job_goes_on(
+    fake: FakeService, photos: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
+) -> None:
+    def left(*_: Any, **__: Any) -> None:
+        raise end
+
+    monkeypatch.setattr(offshelf_client.Job, "wait", left)
+    result = run("train", photos)
+    assert result.exit_code != 0
+    told = result.stderr.splitlines()[1]
+    assert told.startswith("job j1 goes on")
+    assert "offshelf jobs wait j1" in told
+    assert "offshelf jobs cancel j1" in told
+
+
+def test_heads_are_listed_shown_and_deleted(fake: FakeService) -> None:
+    newer = head_card("h2") | {"created_s": 86400.0, "name": "birds", "test": None}
+    both = {"items": [head_card(), newer], "has_more": False}
+    fake.routes["GET", "/v1/heads"] = answer(both)
+    assert [line.split() for line in run("heads", "list").stdout.splitlines()[1:]] == [
+        ["h2", "birds", "alexnet/fc7", "svm", "-", "1970-01-02", "00:00", "UTC"],
+        ["h1", "-", "alexnet/fc7", "svm", "75.0", "%", "1970-01-01", "00:00", "UTC"],
+    ]
+    assert [h["id"] for h in json.loads(run("heads", "list", "--json").stdout)] == ["h2", "h1"]
+    assert run("heads", "show", "h1").stdout.startswith("head h1\n")
+    assert json.loads(run("heads", "show", "h1", "--json").stdout)["id"] == "h1"
+    assert run("heads", "delete", "h1").stdout == "deleted head h1\n"
+    assert fake.requests[-1].method == "DELETE"
+
+
+@pytest.mark.parametrize("command", ["predict h9 {image}", "heads show h9", "heads delete h9"])
+def test_unknown_head_is_told_where_the_heads_are(
+    fake: FakeService, photos: Path, command: str
+) -> None:
+    fake.replies = [problem(404, "unknown_name")]
+    result = run(*command.format(image=photos / "1.png").split())
+    assert result.exit_code == 1
+    assert result.stderr.endswith("; `offshelf heads list` shows those that there are\n")
+
+
+def test_predict_skips_bad_images_when_asked(fake: FakeService, tmp_path: Path) -> None:
+    for name, content in (("a.jpg", b"a"), ("b.jpg", b"x")):
+        (tmp_path / name).write_bytes(content)
+    assert run("predict", "h1", tmp_path).exit_code == 1
+    result = run("predict", "h1", tmp_path, "--on-error", "skip")
+    assert result.exit_code == 0, result.output
+    assert len(result.stdout.splitlines()) == 2
+    assert result.stderr == f"skipped {tmp_path / 'b.jpg'}: no prediction\n"
 
 
 def test_predict_prints_a_table_or_json(fake: FakeService, tmp_path: Path) -> None:
@@ -197,6 +276,15 @@ def test_jobs(fake: FakeService) -> None:
     assert json.loads(run("jobs", "show", "j1").stdout)["done"] == 2
 
 
+def test_ended_job_has_nothing_to_cancel(fake: FakeService) -> None:
+    result = run("jobs", "cancel", "j1")
+    assert result.stderr == "job j1 has ended (succeeded): there is nothing to cancel\n"
+    assert [request.method for request in fake.requests] == ["GET"]
+    fake.routes["GET", "/v1/jobs/j1"] = answer(job_body(state="running"))
+    assert run("jobs", "cancel", "j1").stderr == ""
+    assert "DELETE" in [request.method for request in fake.requests]
+
+
 def test_service_error_is_one_line_with_its_code_and_request(fake: FakeService) -> None:
     fake.replies = [problem(404, "unknown_name")]
     result = run("backbones", "resnet5")
@@ -208,7 +296,7 @@ def test_absent_service_is_told_with_what_to_do(fake: FakeService) -> None:
     fake.replies = [httpx.ConnectError("refused")]
     result = run("backbones")
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: GET /v1/backbones: refused; is the service running?")
+    assert result.stderr.startswith("error: cannot reach http://127.0.0.1:8765: refused; start")
 
 
 def test_debug_lets_the_error_through(fake: FakeService) -> None:

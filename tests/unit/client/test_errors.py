@@ -56,6 +56,35 @@ def test_the_drawn_tree_is_the_tree() -> None:
         assert code in drawn
 
 
+def test_absent_service_is_told_with_its_address_and_what_to_do() -> None:
+    fake = FakeService([httpx.ConnectError("[Errno 111] Connection refused")])
+    with (
+        sdk.Client("there:81/v1/", transport=fake.transport, retry=ONCE) as client,
+        pytest.raises(sdk.ConnectionFailed) as caught,
+    ):
+        client.backbones()
+    assert str(caught.value) == (
+        "cannot reach http://there:81: Connection refused; "
+        "start it with `offshelf serve` or set OFFSHELF_URL"
+    )
+    assert str(fake.requests[0].url) == "http://there:81/v1/backbones"
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("localhost:8991", "http://localhost:8991"),
+        ("https://there/v1", "https://there"),
+        ("http://there/v1/", "http://there"),
+        ("http://there/offshelf/", "http://there/offshelf"),
+        (" 10.1.2.3 ", "http://10.1.2.3"),
+    ],
+)
+def test_address_is_completed(given: str, used: str) -> None:
+    with sdk.Client(given) as client:
+        assert client.url == used
+
+
 FOREIGN = sorted(
     {
         kind
@@ -79,7 +108,7 @@ def made(kind: type[BaseException]) -> BaseException:
 
 @pytest.mark.parametrize("kind", FOREIGN, ids=lambda kind: kind.__name__)
 def test_no_exception_of_httpx_escapes(kind: type[BaseException]) -> None:
-    with pytest.raises(sdk.OffshelfError) as caught, translated("GET /"):
+    with pytest.raises(sdk.OffshelfError) as caught, translated("GET /", "http://x"):
         raise made(kind)
     assert isinstance(caught.value.__cause__, kind)
 

@@ -162,10 +162,21 @@ def test_skip_with_nothing_left_gives_empty_arrays() -> None:
     fake = FakeService()
     with sdk.Client(transport=fake.transport) as client:
         found = client.features([BAD, BAD], taps=["fc7"], on_error="skip")
-        nothing = client.features([], taps=["fc7"])
-    assert len(found["fc7"]) == len(nothing["fc7"]) == 0
+    assert len(found["fc7"]) == 0
     assert len(found.items) == 2
-    assert len(nothing.items) == 0
+
+
+def test_no_images_at_all_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    fake = FakeService()
+    with sdk.Client(transport=fake.transport) as client:
+        with pytest.raises(sdk.UnreadableImage, match="there are no images in") as caught:
+            client.features(tmp_path, on_error="skip")
+        for nothing in ([], iter(())):
+            with pytest.raises(sdk.UnreadableImage, match="the iterable is empty"):
+                client.features(nothing)
+    assert str(tmp_path) in str(caught.value)
+    assert fake.requests == []
 
 
 def test_error_of_the_whole_request_is_raised_as_it_is_even_with_skip() -> None:

@@ -224,6 +224,15 @@ def test_head_of_a_job_knows_how_it_did() -> None:
     assert head.info.weights.random
 
 
+def test_head_before_the_end_says_how_far_the_job_is() -> None:
+    running = job_body(state="running", stage="extracting")
+    with (
+        client_of(FakeService(routes={JOB: jobs(running)})) as client,
+        pytest.raises(sdk.JobConflictError, match=r"running \(extracting\); call wait\(\) first"),
+    ):
+        client.jobs.get("j1").head()
+
+
 def test_feature_set_job_has_no_head() -> None:
     fake = FakeService(
         routes={JOB: jobs(job_body(state="succeeded", result={"feature_set": "f1"}))}

@@ -204,7 +204,10 @@ def test_a_one_pixel_image_is_an_image() -> None:
         (b"hello, this is no image at all", "not an image that can be read; offshelf reads JPEG"),
         (b"%PDF-1.7 ...", "not an image"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
-        (b"\xff\xd8\xff", "not an image"),
+        (b"\xff\xd8\xff", "the JPEG image is damaged or cut off"),
+        (encode(PICTURE, "JPEG")[:40], "the JPEG image is damaged or cut off"),
+        (encode(PICTURE, "PNG")[:20], "the PNG image is damaged or cut off"),
+        (b"GIF89a", "the GIF image is damaged or cut off"),
         (encode(PICTURE, "PPM"), "not an image"),
         (encode(PICTURE, "ICO"), "not an image"),
     ],
@@ -217,7 +220,7 @@ def test_what_is_no_image_is_refused(data: bytes, says: str) -> None:
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_file_cut_off_is_refused(kind: str) -> None:
     data = encode(picture(3, 120, 90), kind)
-    with pytest.raises(InvalidImage, match=r"cut off|not an image"):
+    with pytest.raises(InvalidImage, match="damaged or cut off"):
         decode(data[: len(data) // 2], LIMITS)
 
 

@@ -100,8 +100,9 @@ class AsyncClient:
         Returns tap -> float32 (N, D), or (N, C, H, W) for maps that are not pooled. With
         `on_error="skip"` images that fail have no row, and `.kept` says which have one.
         Raises ImagesFailed, which lists all that failed, otherwise; UnreadableImage for a path
-        that is not there; UnknownNameError, InvalidParameterError, WeightsMissingError;
-        OverCapacityError, NoWorkerError, ConnectionFailed, TimedOut after all retries.
+        that is not there and where there are no images at all; UnknownNameError,
+        InvalidParameterError, WeightsMissingError; OverCapacityError, NoWorkerError,
+        ConnectionFailed, TimedOut after all retries.
 
         Example: `(await client.features("cat.jpg", taps="fc7"))["fc7"]` is (1, 4096).
         """

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from offshelf_client import _io_async
 from offshelf_client._batches import batches, check_limits
-from offshelf_client._images import sources
+from offshelf_client._errors import UnreadableImage
+from offshelf_client._images import nothing_in, sources
 from offshelf_client._models import Progress
 from offshelf_client._progress import showing
 
@@ -29,7 +30,7 @@ async def send_images(
     concurrency: int,
     progress: ProgressOption,
 ) -> list[R]:
-    """The answers of `ask` to batch after batch, in order."""
+    """The answers of `ask` to batch after batch, in order; UnreadableImage where there are none."""
     check_limits(batch_size, concurrency)
     found, total = await _io_async.blocking(lambda: sources(images))
     done = failed = 0
@@ -42,4 +43,9 @@ async def send_images(
             failed += sum(item.status == "error" for item in items)
             show(Progress("images", done, total, failed))
 
-        return await _io_async.gather_in_order(ask, batches(found, batch_size), concurrency, told)
+        answers = await _io_async.gather_in_order(
+            ask, batches(found, batch_size), concurrency, told
+        )
+    if not answers:
+        raise UnreadableImage(nothing_in(images))
+    return answers

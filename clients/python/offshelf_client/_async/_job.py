@@ -17,7 +17,14 @@ from offshelf_client._errors import (
 from offshelf_client._models import JobEvent, JobStatus, head_of, job_of
 from offshelf_client._progress import ProgressOption, showing
 from offshelf_client._sse import EventParser
-from offshelf_client._waiting import Deadline, ended, may_come_back, progress_of, status_after
+from offshelf_client._waiting import (
+    Deadline,
+    described,
+    ended,
+    may_come_back,
+    progress_of,
+    status_after,
+)
 from offshelf_client._wire import Call, at
 
 if TYPE_CHECKING:
@@ -114,6 +121,10 @@ class AsyncJob:
         """The head that it trained. Raises JobConflictError unless it is a head's and succeeded."""
         if not self.status.finished:
             await self.refresh()
+        if not self.status.finished:
+            raise JobConflictError(
+                f"job {self.id} has not ended: it is {described(self.status)}; call wait() first"
+            )
         ended(self.status)
         if "head" not in self.result:
             raise JobConflictError(f"job {self.id} is a {self.status.kind}: it trains no head")

@@ -32,7 +32,8 @@ class AsyncTransport:
     ) -> None:
         self.retry = retry
         self._timeout = timeout
-        with translated(url):
+        self._url = url
+        with translated(url, url):
             self._http = httpx.AsyncClient(
                 base_url=url,
                 timeout=httpx.Timeout(**asdict(timeout)),
@@ -64,7 +65,7 @@ class AsyncTransport:
     async def lines(self, call: Call, read_s: float) -> AsyncIterator[AsyncIterator[str]]:
         """Make a call once and read its answer line by line; `read_s` is the longest silence."""
         timeout = httpx.Timeout(**asdict(self._timeout) | {"read": read_s})
-        with translated(str(call)):
+        with translated(str(call), self._url):
             request = self._http.build_request(
                 call.method, call.path, headers=call.headers, timeout=timeout, **call.body()
             )
@@ -78,7 +79,7 @@ class AsyncTransport:
                 await response.aclose()
 
     async def _once(self, call: Call) -> httpx.Response:
-        with translated(str(call)):
+        with translated(str(call), self._url):
             response = await self._http.request(
                 call.method, call.path, headers=call.headers, **call.body()
             )

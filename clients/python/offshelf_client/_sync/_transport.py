@@ -33,7 +33,8 @@ class Transport:
     ) -> None:
         self.retry = retry
         self._timeout = timeout
-        with translated(url):
+        self._url = url
+        with translated(url, url):
             self._http = httpx.Client(
                 base_url=url,
                 timeout=httpx.Timeout(**asdict(timeout)),
@@ -65,7 +66,7 @@ class Transport:
     def lines(self, call: Call, read_s: float) -> Iterator[Iterator[str]]:
         """Make a call once and read its answer line by line; `read_s` is the longest silence."""
         timeout = httpx.Timeout(**asdict(self._timeout) | {"read": read_s})
-        with translated(str(call)):
+        with translated(str(call), self._url):
             request = self._http.build_request(
                 call.method, call.path, headers=call.headers, timeout=timeout, **call.body()
             )
@@ -79,7 +80,7 @@ class Transport:
                 response.close()
 
     def _once(self, call: Call) -> httpx.Response:
-        with translated(str(call)):
+        with translated(str(call), self._url):
             response = self._http.request(
                 call.method, call.path, headers=call.headers, **call.body()
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # ruff: noqa: TC003 - FastAPI reads the annotations of routes at run time
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Annotated, Any, TypeAlias, cast
 
@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from offshelf.api.openapi import problems
 from offshelf.api.pages import After, Id, Limit, check_id
-from offshelf.api.services import OWNER, ServicesOf
+from offshelf.api.services import OWNER, ClosingOf, ServicesOf
 from offshelf.api.submitting import MAX_KEY_CHARS, job_body
 from offshelf.errors import OffshelfError
 from offshelf.queue.event_ids import check_event_id
@@ -79,23 +79,26 @@ def cancel_job(job_id: Id, services: ServicesOf) -> JobBody:
     },
 )
 async def follow_job(
-    job_id: Id, services: ServicesOf, last_event_id: LastEventId = ""
+    job_id: Id, services: ServicesOf, closing: ClosingOf, last_event_id: LastEventId = ""
 ) -> StreamingResponse:
-    """Every event of the job as it comes, to the last; the stream then ends."""
+    """Every event of the job as it comes, to the last; the stream then ends.
+
+    It ends earlier, with the comment `interrupted`, where the service stops: follow it again.
+    """
     after = check_event_id(last_event_id or "0")
     await run_in_threadpool(services.jobs.get, check_id("job", job_id), OWNER)
     events = cast("Any", services.events.follow(job_id, after))
     # While the answer has no status yet, an error can still be one.
     first = await anext(events, None)
     return StreamingResponse(
-        _stream(job_id, first, events),
+        _stream(job_id, first, events, closing),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
 
 async def _stream(
-    job_id: str, first: Event | None, events: AsyncGenerator[Event]
+    job_id: str, first: Event | None, events: AsyncGenerator[Event], closing: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
     """Events as text; where Redis goes away the stream ends, and the client comes back later."""
     try:
@@ -104,6 +107,9 @@ async def _stream(
                 yield _event(*first)
             async for event in events:
                 yield _event(*event)
+                if closing():
+                    yield b": interrupted\n\n"
+                    return
     except OffshelfError as error:
         LOG.warning("the events of job %s end early: %s", job_id, error)
         yield b": interrupted\n\n"
