@@ -53,7 +53,7 @@ class Settings(BaseSettings):
 
     # The device and its batches.
     device: str = "auto"
-    default_backbone: str = "alexnet"
+    default_backbone: str = "embednet"
     preload: str = ""
     decode_threads: int = Field(default_factory=lambda: min(8, os.cpu_count() or 2), gt=0)
     max_batch: int = Field(64, gt=0)

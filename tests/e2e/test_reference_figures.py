@@ -112,3 +112,20 @@ def test_caltech_figures_come_out_within_one_point(
         accuracies.append(100 * test.mean_class_accuracy)
     print(f"{pool} {kind}: {np.mean(accuracies):.2f} +- {np.std(accuracies):.2f}")
     assert np.mean(accuracies) == pytest.approx(figure, abs=1.0)
+
+
+@pytest.mark.parametrize(("tap", "figure"), [("fc6", 81.2), ("fc7:pre", 78.4), ("pool5", 84.3)])
+def test_embednet_tells_caltech_classes_apart(
+    client: Client, caltech: Dataset, tap: str, figure: float
+) -> None:
+    """The packaged backbone, named by nobody; the figures are those of its evaluation script."""
+    accuracies = []
+    for seed in range(3):
+        split = {"train_per_class": 15, "seed": seed}
+        job = client.heads.train(caltech, tap=tap, view="warp", normalize="l2", split=split)
+        head = job.wait(timeout=600).head()
+        assert (head.info.spec["backbone"], head.info.weights.source) == ("embednet", "package")
+        assert head.report.test is not None
+        accuracies.append(100 * head.report.test.mean_class_accuracy)
+    print(f"embednet {tap}: {np.mean(accuracies):.2f} +- {np.std(accuracies):.2f}")
+    assert np.mean(accuracies) == pytest.approx(figure, abs=1.0)
