@@ -65,11 +65,11 @@ def overhead(service: Service, resident: Resident, jpeg: bytes, settings: Settin
     """
     pre = resident.card.preprocessing
     limits = Limits(settings.max_image_bytes, settings.max_image_pixels)
-    pixels = view(decode(jpeg, limits), "center", pre).reshape(1, pre.crop, pre.crop, 3)
+    inputs = view(decode(jpeg, limits), "center", pre)
     client = Caller(service.port, jpeg)
     bare, decoding, served = [], [], []
     for _ in range(BLOCKS):
-        bare += timed(lambda: resident.forward(pixels, [Output("logits")]))
+        bare += timed(lambda: resident.forward([inputs], [Output("logits")]))
         decoding += timed(lambda: view(decode(jpeg, limits), "center", pre))
         served += timed(client.ask)
     rest = statistics.median(served) - statistics.median(bare)

@@ -252,19 +252,19 @@ def worker_health(settings: Settings) -> None:
 
 def weights_list(settings: Settings) -> dict[str, Location | None]:
     """Where the weights of each backbone are on this machine; None where they are not."""
-    from offshelf.backbones.interface import BACKBONES
+    from offshelf.backbones.catalogue import Catalogue
     from offshelf.backbones.weights import locate
 
-    return {name: locate(BACKBONES.get(name), settings) for name in BACKBONES.names()}
+    return {card.name: locate(card, settings) for card in Catalogue().cards()}
 
 
 def _catalogue(settings: Settings, residents: list[Resident]) -> list[BackboneBody]:
     """The backbones as the worker publishes them."""
-    from offshelf.backbones.interface import BACKBONES
+    from offshelf.backbones.catalogue import Catalogue
     from offshelf.backbones.weights import locate
     from offshelf.worker.catalogue import describe
 
-    cards = [BACKBONES.get(name) for name in BACKBONES.names()]
+    cards = Catalogue().cards()
     return describe(
         cards, lambda card: locate(card, settings), residents, settings.default_backbone
     )

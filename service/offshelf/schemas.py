@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, TypeV
 from pydantic import BaseModel, ConfigDict, Field
 
 from offshelf.core.jobs import JobState
-from offshelf.core.spec import Normalisation, ViewName
+from offshelf.core.spec import Merge, Normalisation, ViewName
 
 if TYPE_CHECKING:
     from offshelf.errors import ErrorInfo
@@ -44,8 +44,9 @@ class FeatureParams(Strict):
     weights: Annotated[
         str | None,
         Field(
-            pattern=r"^random:[0-9]{1,9}$",
-            description="Left out: the trained weights. `random:<seed>`: seeded random ones.",
+            pattern=r"^(random:[0-9]{1,9}|[A-Za-z0-9_.-]{1,64})$",
+            description="Left out: the card's pinned weights. A name such as `IMAGENET1K_V2`: "
+            "other published ones. `random:<seed>`: seeded random ones.",
         ),
     ] = None
     taps: Annotated[
@@ -61,6 +62,13 @@ class FeatureParams(Strict):
         Field(description="`none`, `avg`, `max`, `grid:N`, `grid:N:avg`; left out: the tap's own."),
     ] = None
     normalize: Normalisation = "none"
+    merge: Annotated[
+        Merge,
+        Field(
+            description="What becomes of the inputs of a view that makes several: their `mean`, "
+            "`concat` (one long vector), or `stack` (an axis of their own)."
+        ),
+    ] = "mean"
 
 
 class ImageBody(Strict):
@@ -115,13 +123,17 @@ class Item(Strict):
 
 
 class WeightsBody(Strict):
-    """Which weights answered. `random` is true where nothing was ever learned."""
+    """Which weights answered. `random` is true where nothing was ever learned.
+
+    `asked` is what to pass as `weights` to get them again; none for the backbone's own.
+    """
 
     source: str
     label: str
     digest: str
     licence: str
     random: bool
+    asked: str | None = None
 
 
 class TapAnswer(Strict):

@@ -13,7 +13,7 @@ from offshelf.engine.interface import Output
 from offshelf.engine.torch_engine import TorchEngine
 from offshelf.settings import Settings
 from tests.reference.pictures import picture
-from tests.reference.plain import TOLERANCE, worst_row_error
+from tests.reference.plain import TOLERANCE, forward, worst_row_error
 
 if TYPE_CHECKING:
     from offshelf.engine.interface import Features, Pixels, Resident
@@ -40,7 +40,7 @@ def outputs(resident: Resident) -> list[Output]:
 
 @pytest.fixture(scope="module")
 def features(resident: Resident, batch: Pixels, outputs: list[Output]) -> dict[Output, Features]:
-    return resident.forward(batch, outputs)
+    return forward(resident, batch, outputs)
 
 
 def test_every_output_has_the_shape_that_the_card_says(
@@ -62,12 +62,12 @@ def test_every_output_is_finite_and_depends_on_the_image(features: dict[Output, 
 def test_a_batch_equals_its_images_one_by_one_in_order(
     resident: Resident, batch: Pixels, outputs: list[Output], features: dict[Output, Features]
 ) -> None:
-    singles = [resident.forward(batch[i : i + 1], outputs) for i in range(COUNT)]
+    singles = [forward(resident, batch[i : i + 1], outputs) for i in range(COUNT)]
     for output, rows in features.items():
         alone = np.concatenate([single[output] for single in singles])
         assert worst_row_error(rows, alone) < TOLERANCE, output
     last = outputs[len(resident.card.taps) - 1]
-    backwards = resident.forward(batch[::-1], [last])[last]
+    backwards = forward(resident, batch[::-1], [last])[last]
     assert worst_row_error(backwards[::-1], features[last]) < TOLERANCE
 
 
@@ -84,7 +84,7 @@ def test_a_tap_alone_equals_the_tap_among_all(
     resident: Resident, batch: Pixels, features: dict[Output, Features]
 ) -> None:
     for name in (resident.card.taps[0].name, resident.card.taps[-2].name):
-        alone = resident.forward(batch, [Output(name)])[Output(name)]
+        alone = forward(resident, batch, [Output(name)])[Output(name)]
         assert worst_row_error(alone, features[Output(name)]) < TOLERANCE
 
 
@@ -93,7 +93,7 @@ def test_running_leaves_the_network_in_eval_mode_and_its_tensors_alone(
 ) -> None:
     network = resident._traced._root
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    resident.forward(batch[:1], outputs)
+    forward(resident, batch[:1], outputs)
     assert not any(module.training for module in network.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 

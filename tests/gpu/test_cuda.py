@@ -10,7 +10,7 @@ from offshelf.backbones.interface import BACKBONES
 from offshelf.engine.interface import Output
 from offshelf.engine.torch_engine import TorchEngine
 from offshelf.settings import Settings
-from tests.reference.plain import TOLERANCE, worst_row_error
+from tests.reference.plain import TOLERANCE, forward, worst_row_error
 
 pytestmark = [
     pytest.mark.gpu,
@@ -26,7 +26,7 @@ def test_every_tap_is_the_same_on_cuda_and_on_the_cpu(backbone: str) -> None:
     batch = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
     outputs = [Output(tap.name) for tap in here.card.taps]
     outputs += [Output(f"{tap.name}:pre") for tap in here.card.taps if tap.pre]
-    wanted = here.forward(batch, outputs)
-    for output, rows in there.forward(batch, outputs).items():
+    wanted = forward(here, batch, outputs)
+    for output, rows in forward(there, batch, outputs).items():
         assert worst_row_error(rows, wanted[output]) < TOLERANCE, output
     assert there.weights.digest == here.weights.digest

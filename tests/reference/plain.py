@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from offshelf.engine.interface import Output, Resident
+
 TAPS: Final = ("conv5", "pool5", "fc6", "fc6:pre", "fc7", "fc7:pre")
 OFFICIAL_NAMES: Final = {
     "alexnet": "alexnet-owt-7be5be79.pth",
@@ -106,3 +108,11 @@ def worst_row_error(got: np.ndarray, want: np.ndarray) -> float:
     rows = (len(want), -1)
     distance = np.linalg.norm((got.astype(float) - want).reshape(rows), axis=1)
     return float((distance / np.linalg.norm(want.reshape(rows), axis=1)).max())
+
+
+def forward(
+    resident: Resident, batch: np.ndarray, outputs: Sequence[Output]
+) -> dict[Output, np.ndarray]:
+    """The outputs (N, ...) of a batch (N, H, W, 3) whose inputs are an image each."""
+    found = resident.forward([(image[np.newaxis],) for image in batch], outputs)
+    return {output: np.stack(list(values)) for output, values in found.items()}

@@ -88,7 +88,13 @@ class PublishedWeights:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A backbone: a network with named taps, and the weights it runs."""
+    """A backbone: a network with named taps, and the weights it runs.
+
+    `weights` are the pinned ones: what runs where the caller names none, never to be changed for
+    a name that was handed out. `others` are cards of the same name for other weights that are
+    published for the network, by the name of the weights; each brings its own preprocessing,
+    and the taps' shapes where its input size differs.
+    """
 
     name: str
     build: Build
@@ -99,6 +105,18 @@ class Card:
     classes: int = 1000
     paper: str = ""
     unpack: Unpack | None = None
+    others: Mapping[str, Card] = field(default_factory=dict)
+    pinned: bool = True
+
+    def with_weights(self, name: str) -> Card:
+        """The card for published weights of that name; UnknownName where there are none."""
+        if name == self.weights.name:
+            return self
+        try:
+            return self.others[name]
+        except KeyError:
+            names = [self.weights.name, *sorted(self.others), "random:<seed>"]
+            raise UnknownName(unknown(f"weights of {self.name}", name, names)) from None
 
     def resolve_tap(self, name: str) -> tuple[str, Tap, bool, str]:
         """Resolve `fc7`, `fc7:pre` or an alias of either.

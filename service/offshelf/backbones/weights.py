@@ -107,7 +107,8 @@ def _places(card: Card, settings: Settings) -> list[Location]:
     """Every file that may hold the weights, in order of preference."""
     places = []
     if settings.weights_dir is not None:
-        names = [f"{card.name}.safetensors", card.weights.filename]
+        own = card.name if card.pinned else f"{card.name}.{card.weights.name}"
+        names = [f"{own}.safetensors", card.weights.filename]
         places += [Location("directory", settings.weights_dir / name) for name in names if name]
     if card.weights.packaged is not None:
         places.append(Location("package", card.weights.packaged))
@@ -135,7 +136,8 @@ def _download(card: Card, settings: Settings) -> Location:
 def _missing(card: Card, settings: Settings, why: str) -> WeightsMissing:
     """The error that says which files would do and where each of them may be put."""
     published = card.weights.filename
-    names = " or ".join(name for name in (published, f"{card.name}.safetensors") if name)
+    own = card.name if card.pinned else f"{card.name}.{card.weights.name}"
+    names = " or ".join(name for name in (published, f"{own}.safetensors") if name)
     folder = settings.weights_dir
     now = "not set now" if folder is None else f"now {folder}"
     put = f"Put {names} into the folder that OFFSHELF_WEIGHTS_DIR names ({now})"

@@ -13,15 +13,23 @@ from offshelf.errors import InvalidParameter
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
 ViewName: TypeAlias = Literal["center", "warp"]
 Normalisation: TypeAlias = Literal["none", "l2"]
+Merge: TypeAlias = Literal["mean", "concat", "stack"]
+Channels: TypeAlias = Literal["rgb", "bgr"]
 Precision: TypeAlias = Literal["float32"]
 
 VIEWS: Final = get_args(ViewName)
 NORMALISATIONS: Final = get_args(Normalisation)
+MERGES: Final = get_args(Merge)
 
 # The recipes that turn bytes into pixels. They are ours, so they carry our own version: raise
 # it when a change here (or in Pillow) moves a pixel; `tests/conformance` pins their output.
 DECODER: Final = "pillow-rgb/1"
 RESIZER: Final = "pillow-antialias/1"
+
+# Fields that came after the first fingerprints, each with what held for all until then: with
+# that value they stay out of the canonical text, so that no fingerprint changes.
+_LATER: Final = {"merge": "mean"}
+_LATER_PREPROCESSING: Final = {"channels": "rgb"}
 
 _GRID = re.compile(r"grid:([1-9][0-9]?)(?::(avg|max))?")
 
@@ -31,6 +39,7 @@ class Preprocessing:
     """How pixels become network input; it belongs to the weights.
 
     `resize` and `crop` are in pixels; `mean` and `std` are per RGB channel of a [0, 1] image.
+    `channels` is the order in which the network wants the normalised channels.
     """
 
     resize: int
@@ -38,6 +47,7 @@ class Preprocessing:
     interpolation: Interpolation
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    channels: Channels = "rgb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,7 @@ class FeatureSpec:
     precision: Precision = "float32"
     decoder: str = DECODER
     resizer: str = RESIZER
+    merge: Merge = "mean"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, nested; tuples become lists."""
@@ -108,7 +119,9 @@ class FeatureSpec:
 
     def canonical(self) -> str:
         """Its one JSON text: sorted keys, no spaces."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        data = _without(asdict(self), _LATER)
+        data["preprocessing"] = _without(data["preprocessing"], _LATER_PREPROCESSING)
+        return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @property
     def fingerprint(self) -> str:
@@ -122,6 +135,11 @@ class FeatureSpec:
             for field in fields(self)
             if getattr(self, field.name) != getattr(other, field.name)
         ]
+
+
+def _without(data: dict[str, Any], defaults: dict[str, str]) -> dict[str, Any]:
+    """The data without the fields that have their default."""
+    return {name: value for name, value in data.items() if defaults.get(name) != value}
 
 
 def check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 
 from offshelf.core.batching import Decision, Lane, Policy, Run, Waiting, decide
-from offshelf.engine.interface import Features, Output, Pixels, Resident
+from offshelf.engine.interface import Features, Inputs, Output, Resident
 from offshelf.engine.observer import Observer, Unobserved
 from offshelf.errors import DeadlineExceeded, DeviceLost, WorkerError
 
@@ -41,13 +41,13 @@ def _unchanged(rows: Rows) -> Any:
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One image on its way: k inputs (k, crop, crop, 3) for one backbone and its outputs.
+    """One image on its way: its inputs for one backbone, and the outputs that are wanted.
 
-    `deliver` turns the rows, (k, ...) an output, into the future's result. `deadline_s` is Unix
+    `deliver` turns the features, one an output, into the future's result. `deadline_s` is Unix
     time.
     """
 
-    pixels: Pixels
+    inputs: Inputs
     resident: Resident
     outputs: tuple[Output, ...]
     lane: Lane
@@ -60,7 +60,13 @@ class Item:
     def waiting(self) -> Waiting:
         """The item as the policy sees it: same backbone and same outputs can share a batch."""
         key: Hashable = (id(self.resident), self.outputs)
-        return Waiting(self.lane, key, self.arrived_s, len(self.pixels))
+        return Waiting(self.lane, key, self.arrived_s, self.size)
+
+    @property
+    def size(self) -> int:
+        """What it costs, in inputs of the network's own size; larger ones count by their area."""
+        pixels = sum(stack.size // 3 for stack in self.inputs)
+        return max(1, math.ceil(pixels / self.resident.card.preprocessing.crop**2))
 
     def start(self) -> bool:
         """Take it up, so that it can no longer be cancelled; False where it already was."""
@@ -249,19 +255,19 @@ class Batcher:
         else:
             self._hand_out(batch, rows)
 
-    def _forward(self, batch: list[Item]) -> Rows:
-        """The outputs of all inputs of a batch; WorkerError where they do not match them."""
+    def _forward(self, batch: list[Item]) -> dict[Output, Sequence[Features]]:
+        """The outputs of a batch, an entry an item; WorkerError where they do not match."""
         resident, outputs = batch[0].resident, batch[0].outputs
-        pixels = np.concatenate([item.pixels for item in batch])
+        size = sum(item.size for item in batch)
         began_s = self._clock()
-        rows = resident.forward(pixels, outputs)
+        rows = resident.forward([item.inputs for item in batch], outputs)
         seconds = self._clock() - began_s
         for output in outputs:
-            if output not in rows or len(rows[output]) != len(pixels):
+            if output not in rows or len(rows[output]) != len(batch):
                 count = len(rows[output]) if output in rows else "no"
-                raise WorkerError(f"{output.tap}: {count} rows for {len(pixels)} inputs")
-        self._learn(batch[0].waiting().key, seconds / len(pixels))
-        self._observer.ran(resident.card.name, len(pixels), seconds)
+                raise WorkerError(f"{output.tap}: {count} rows for {len(batch)} images")
+        self._learn(batch[0].waiting().key, seconds / size)
+        self._observer.ran(resident.card.name, size, seconds)
         return rows
 
     def _learn(self, key: Hashable, cost_s: float) -> None:
@@ -270,17 +276,14 @@ class Batcher:
         if len(self._costs) > _MAX_COSTS:
             del self._costs[next(iter(self._costs))]
 
-    def _hand_out(self, batch: list[Item], rows: Rows) -> None:
-        start = 0
-        for item in batch:
-            end = start + len(item.pixels)
-            part = {output: values[start:end] for output, values in rows.items()}
+    def _hand_out(self, batch: list[Item], rows: dict[Output, Sequence[Features]]) -> None:
+        for number, item in enumerate(batch):
+            part = {output: values[number] for output, values in rows.items()}
             bad = [o.tap for o, values in part.items() if not np.isfinite(values).all()]
             if bad:
                 item.fail(WorkerError(f"features that are not finite at {', '.join(bad)}"))
             else:
                 item.finish(part)
-            start = end
 
 
 def _failure(error: Exception) -> WorkerError:

@@ -41,7 +41,8 @@ def canary(resident: Resident) -> None:
     """
     card = resident.card
     outputs = canary_outputs(card)
-    first, second = (resident.forward(canary_pixels(card), outputs)[outputs[0]] for _ in range(2))
+    inputs = [(canary_pixels(card),)]
+    first, second = (resident.forward(inputs, outputs)[outputs[0]][0] for _ in range(2))
     check_canary(card, first, second)
 
 

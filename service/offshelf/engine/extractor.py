@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from offshelf.core.batching import Lane, Policy
-from offshelf.core.spec import VIEWS, FeatureSpec, Pooling, check_choice
+from offshelf.core.spec import MERGES, VIEWS, FeatureSpec, Pooling, check_choice
 from offshelf.engine.batcher import Batcher, Item, Rows
 from offshelf.engine.canary import canary_outputs, canary_pixels, check_canary
 from offshelf.engine.decode import Limits, decode
@@ -23,7 +23,7 @@ from offshelf.errors import DeadlineExceeded, InvalidParameter, OffshelfError, W
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from offshelf.backbones.interface import Card, Tap
+    from offshelf.backbones.interface import Tap
     from offshelf.core.spec import ViewName
     from offshelf.engine.interface import Engine
     from offshelf.schemas import FeatureParams
@@ -46,8 +46,7 @@ class Plan:
     @property
     def bytes_per_image(self) -> int:
         """What the features of one image come to, all taps together."""
-        card = self.resident.card
-        return sum(VALUE_BYTES * _values(card, output) for output in self.outputs.values())
+        return sum(VALUE_BYTES * _values(self.resident, o) for o in self.outputs.values())
 
 
 class Extractor:
@@ -94,7 +93,8 @@ class Extractor:
         """
         check_choice("view", params.view, VIEWS)
         resident = self.residency.get(params.backbone or self._default, params.weights)
-        outputs = {tap: _output(resident.card, tap, params) for tap in params.taps}
+        check_choice("merge", params.merge, MERGES)
+        outputs = {tap: _output(resident, tap, params) for tap in params.taps}
         specs = {tap: _spec(resident, output, params) for tap, output in outputs.items()}
         return Plan(resident, specs, outputs, params.view)
 
@@ -126,7 +126,7 @@ class Extractor:
         outputs = canary_outputs(resident.card)
         runs = [
             self._batcher.submit(
-                Item(canary_pixels(resident.card), resident, outputs, Lane.INTERACTIVE)
+                Item((canary_pixels(resident.card),), resident, outputs, Lane.INTERACTIVE)
             )
             for _ in range(2)
         ]
@@ -188,15 +188,15 @@ class Extractor:
     ) -> Item:
         began_s = self._clock()
         try:
-            pixels = view(decode(image, self._limits), plan.view, plan.resident.card.preprocessing)
+            inputs = view(decode(image, self._limits), plan.view, plan.resident.card.preprocessing)
         finally:
             self._observer.decoded(self._clock() - began_s)
 
         def deliver(rows: Rows) -> dict[str, Features]:
-            return {tap: rows[output][0] for tap, output in plan.outputs.items()}
+            return {tap: rows[output] for tap, output in plan.outputs.items()}
 
         outputs = tuple(sorted(set(plan.outputs.values()), key=str))
-        return Item(pixels, plan.resident, outputs, lane, deadline_s, deliver, future)
+        return Item(inputs, plan.resident, outputs, lane, deadline_s, deliver, future)
 
 
 def _fail(future: Future[Any], error: OffshelfError) -> None:
@@ -205,14 +205,14 @@ def _fail(future: Future[Any], error: OffshelfError) -> None:
         future.set_exception(error)
 
 
-def _output(card: Card, requested: str, params: FeatureParams) -> Output:
+def _output(resident: Resident, requested: str, params: FeatureParams) -> Output:
     """What to hand out for a requested tap. Pooling is for maps: vectors stay as they are."""
-    canonical, tap, _, pool = card.resolve_tap(requested)
+    canonical, tap, _, pool = resident.resolve_tap(requested)
     pooling = Pooling.parse(pool if params.pool is None else params.pool)
     if not tap.is_map:
-        return Output(canonical, "none", params.normalize)
+        return Output(canonical, "none", params.normalize, params.merge)
     _check_cells(tap, pooling)
-    return Output(canonical, str(pooling), params.normalize)
+    return Output(canonical, str(pooling), params.normalize, params.merge)
 
 
 def _check_cells(tap: Tap, pooling: Pooling) -> None:
@@ -223,9 +223,9 @@ def _check_cells(tap: Tap, pooling: Pooling) -> None:
         )
 
 
-def _values(card: Card, output: Output) -> int:
+def _values(resident: Resident, output: Output) -> int:
     """How many numbers an output has for one image."""
-    _, tap, _, _ = card.resolve_tap(output.tap)
+    _, tap, _, _ = resident.resolve_tap(output.tap)
     if output.pooling == "none":
         return math.prod(tap.shape)
     return tap.shape[0] * Pooling.parse(output.pooling).cells ** 2
@@ -240,4 +240,5 @@ def _spec(resident: Resident, output: Output, params: FeatureParams) -> FeatureS
         preprocessing=resident.card.preprocessing,
         pooling=output.pooling,
         normalisation=output.normalisation,
+        merge=output.merge,
     )

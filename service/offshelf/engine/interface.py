@@ -11,20 +11,27 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from offshelf.backbones.interface import Card
-    from offshelf.core.spec import Normalisation
+    from offshelf.backbones.interface import Card, Tap
+    from offshelf.core.spec import Merge, Normalisation
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Features: TypeAlias = NDArray[np.float32]
+# What a view makes of one image: stacks of network inputs (k, H, W, 3), one stack a size.
+Inputs: TypeAlias = tuple[Pixels, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One thing to hand out of a forward pass. `tap` is canonical (`fc7:pre`)."""
+    """One thing to hand out of a forward pass. `tap` is canonical (`fc7:pre`).
+
+    What an image's inputs give is pooled, then merged to one feature, then normalised; a `stack`
+    keeps them apart, and each is normalised for itself.
+    """
 
     tap: str
     pooling: str = "none"
     normalisation: Normalisation = "none"
+    merge: Merge = "mean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +39,15 @@ class WeightsInfo:
     """The weights that a resident backbone really runs.
 
     `source` is `directory`, `hub-cache`, `download`, `package` or `random`; `label` names them
-    for people (`IMAGENET1K_V1`, `random:0`); `digest` is the sha256 of the tensors.
+    for people (`IMAGENET1K_V1`, `random:0`); `digest` is the sha256 of the tensors. `asked` is
+    what to ask for to get them again: None for the card's own.
     """
 
     source: str
     label: str
     digest: str
     licence: str
+    asked: str | None = None
 
     @property
     def is_random(self) -> bool:
@@ -59,11 +68,22 @@ class Resident(Protocol):
         """What it runs."""
         ...
 
-    def forward(self, batch: Pixels, outputs: Sequence[Output]) -> dict[Output, Features]:
-        """Run a batch of inputs once and hand out every output.
+    @property
+    def nbytes(self) -> int:
+        """The bytes that its weights take on the device."""
+        ...
 
-        `batch` is (N, crop, crop, 3), RGB. Each output is (N, ...): the tap's shape, pooled and
-        normalised as asked, in float32 on the host.
+    def resolve_tap(self, name: str) -> tuple[str, Tap, bool, str]:
+        """`Card.resolve_tap`, and beyond the card any node of the network's graph by its name."""
+        ...
+
+    def forward(
+        self, batch: Sequence[Inputs], outputs: Sequence[Output]
+    ) -> dict[Output, Sequence[Features]]:
+        """Run the inputs of some images once, and hand out every output, an entry an image.
+
+        Each stack of inputs is (k, H, W, 3) uint8 RGB. An entry has the tap's shape, pooled,
+        merged over the image's inputs and normalised as asked, in float32 on the host.
         """
         ...
 
@@ -82,7 +102,7 @@ class Engine(Protocol):
         ...
 
     def load(self, backbone: str, weights: str | None) -> Resident:
-        """Load a backbone; `weights` is None (the published or brought ones) or `random:<seed>`.
+        """Load a backbone; `weights` is None (the card's), a published name or `random:<seed>`.
 
         Raises UnknownName, InvalidParameter or WeightsMissing.
         """

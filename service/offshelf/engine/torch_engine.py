@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import functools
+import itertools
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from torch.nn import functional as F  # noqa: N812  # its usual name
 
-from offshelf.backbones.interface import BACKBONES
-from offshelf.backbones.weights import load
-from offshelf.core.spec import Pooling
+from offshelf.backbones.catalogue import Catalogue
+from offshelf.backbones.weights import RANDOM_PREFIX, load
+from offshelf.engine.finishing import merge, normalise, pool
 from offshelf.engine.graph import Traced
-from offshelf.engine.interface import Features, Output, Pixels, WeightsInfo
+from offshelf.engine.interface import Features, Inputs, Output, Pixels, WeightsInfo
 from offshelf.engine.memory import keep_freed_memory
 from offshelf.errors import DeviceLost, InvalidParameter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor, fx, nn
 
-    from offshelf.backbones.interface import Card
+    from offshelf.backbones.interface import Card, Tap
     from offshelf.settings import Settings
 
 # Different sets of taps for which a pruned graph is kept.
@@ -36,8 +35,9 @@ class TorchEngine:
 
     name: Final = "torch"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue | None = None) -> None:
         self._settings = settings
+        self._catalogue = catalogue or Catalogue()
         self._device = _pick_device(settings.device)
         if self._device.type == "cuda":
             # TF32 has ten bits of mantissa: features would miss the tolerance of 1e-5.
@@ -52,13 +52,17 @@ class TorchEngine:
         return str(self._device)
 
     def load(self, backbone: str, weights: str | None) -> TorchResident:
-        """Load a backbone; `weights` is None (the published or brought ones) or `random:<seed>`.
+        """Load a backbone; `weights` is None (the card's), a published name or `random:<seed>`.
 
         Raises UnknownName, InvalidParameter or WeightsMissing.
         """
-        card = BACKBONES.get(backbone)
-        loaded = load(card, weights, self._settings)
-        info = WeightsInfo(loaded.source, loaded.label, loaded.digest, loaded.licence)
+        card = self._catalogue.get(backbone)
+        seeded = weights is not None and weights.startswith(RANDOM_PREFIX)
+        if weights is not None and not seeded:
+            card = card.with_weights(weights)
+        loaded = load(card, weights if seeded else None, self._settings)
+        asked = loaded.label if seeded else None if card.pinned else weights
+        info = WeightsInfo(loaded.source, loaded.label, loaded.digest, loaded.licence, asked)
         return TorchResident(card, info, loaded.network, self._device)
 
 
@@ -82,18 +86,30 @@ class TorchResident:
         self._std = self._per_channel(card.preprocessing.std)
         self._programs: OrderedDict[tuple[fx.Node, ...], fx.GraphModule] = OrderedDict()
         self._lock = threading.Lock()
+        self.nbytes = sum(
+            t.nbytes for t in itertools.chain(network.parameters(), network.buffers())
+        )
 
-    def forward(self, batch: Pixels, outputs: Sequence[Output]) -> dict[Output, Features]:
-        """Run a batch of inputs once and hand out every output.
+    def resolve_tap(self, name: str) -> tuple[str, Tap, bool, str]:
+        """`Card.resolve_tap`, and beyond the card any node of the network's graph by its name."""
+        return self.card.resolve_tap(name)
 
-        `batch` is (N, crop, crop, 3), RGB. Each output is (N, ...): the tap's shape, pooled and
-        normalised as asked, in float32 on the host.
+    def forward(
+        self, batch: Sequence[Inputs], outputs: Sequence[Output]
+    ) -> dict[Output, Sequence[Features]]:
+        """Run the inputs of some images once, and hand out every output, an entry an image.
+
+        Each stack of inputs is (k, crop, crop, 3) uint8 RGB. An entry has the tap's shape,
+        pooled, merged over the image's inputs and normalised as asked, in float32 on the host.
         """
         nodes = tuple(dict.fromkeys(self._node(output.tap) for output in outputs))
+        stacks = [stack for inputs in batch for stack in inputs]
+        counts = [sum(len(stack) for stack in inputs) for inputs in batch]
         try:
             with torch.inference_mode():
-                taken = dict(zip(nodes, self._program(nodes)(self._inputs(batch)), strict=True))
-                return {output: _host(output, taken[self._node(output.tap)]) for output in outputs}
+                inputs = self._inputs(stacks[0] if len(stacks) == 1 else np.concatenate(stacks))
+                taken = dict(zip(nodes, self._program(nodes)(inputs), strict=True))
+                return {o: _features(o, taken[self._node(o.tap)], counts) for o in outputs}
         except RuntimeError as error:
             self._check_device(error)
             raise
@@ -154,27 +170,18 @@ def _pick_device(wanted: str) -> torch.device:
     return torch.device("cuda", index)
 
 
-def _host(output: Output, tensor: Tensor) -> Features:
-    """Pool and normalise on the device, then bring to the host."""
-    if tensor.ndim == 4:
-        tensor = _pooled(_pooling(output.pooling), tensor)
-    if output.normalisation == "l2":
-        norms = torch.linalg.vector_norm(tensor.flatten(1), dim=1)
-        # A row of zeros has no direction: it stays zero.
-        norms = torch.where(norms > 0, norms, torch.ones_like(norms))
-        tensor = tensor / norms.view(-1, *[1] * (tensor.ndim - 1))
-    features: Features = tensor.to("cpu", torch.float32).contiguous().numpy()
+def _features(output: Output, values: Tensor, counts: Sequence[int]) -> Sequence[Features]:
+    """Finish on the device, then bring to the host: an entry an image of `counts` inputs."""
+    pooled = pool(output.pooling, values)
+    if len(set(counts)) == 1:
+        return list(_host(output, pooled.reshape(-1, counts[0], *pooled.shape[1:])))
+    parts: Iterable[Tensor] = torch.split(pooled, list(counts))
+    return [_host(output, part.unsqueeze(0))[0] for part in parts]
+
+
+def _host(output: Output, values: Tensor) -> Features:
+    """Merge and normalise (N, k, ...), and bring it to the host as float32."""
+    merged = merge(output.merge, values)
+    normalised = normalise(output.normalisation, merged, 2 if output.merge == "stack" else 1)
+    features: Features = normalised.to("cpu", torch.float32).contiguous().numpy()
     return features
-
-
-_pooling = functools.lru_cache(maxsize=256)(Pooling.parse)
-
-
-def _pooled(pooling: Pooling, maps: Tensor) -> Tensor:
-    """Pool (N, C, H, W) as `core.spec.Pooling` describes."""
-    if pooling.kind == "none":
-        return maps
-    if pooling.cells == 1:
-        return maps.mean((2, 3)) if pooling.kind == "avg" else maps.amax((2, 3))
-    pool = F.adaptive_avg_pool2d if pooling.kind == "avg" else F.adaptive_max_pool2d
-    return pool(maps, pooling.cells).flatten(1)

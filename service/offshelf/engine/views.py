@@ -11,7 +11,7 @@ from offshelf.core.geometry import Placement, place
 
 if TYPE_CHECKING:
     from offshelf.core.spec import Interpolation, Preprocessing, ViewName
-    from offshelf.engine.interface import Pixels
+    from offshelf.engine.interface import Inputs
 
 _FILTERS: Final[dict[Interpolation, Image.Resampling]] = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -23,8 +23,8 @@ _REACH: Final = 4
 MAX_RESIZED_PIXELS: Final = 1 << 24
 
 
-def view(image: Image.Image, name: ViewName, pre: Preprocessing) -> Pixels:
-    """The inputs that a view makes of an RGB image: (k, crop, crop, 3); both views give one."""
+def view(image: Image.Image, name: ViewName, pre: Preprocessing) -> Inputs:
+    """The inputs that a view makes of an RGB image; both views give one (1, crop, crop, 3)."""
     placement = place(name, pre, *image.size)
     resample = _FILTERS[pre.interpolation]
     width, height = placement.size
@@ -33,7 +33,7 @@ def view(image: Image.Image, name: ViewName, pre: Preprocessing) -> Pixels:
     else:
         resized = image if image.size == placement.size else image.resize((width, height), resample)
         cut = resized.crop(placement.crop)
-    return np.array(cut, dtype=np.uint8)[np.newaxis]
+    return (np.array(cut, dtype=np.uint8)[np.newaxis],)
 
 
 def _strip(image: Image.Image, placement: Placement, resample: Image.Resampling) -> Image.Image:

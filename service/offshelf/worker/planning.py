@@ -116,4 +116,5 @@ def weights_body(weights: WeightsInfo) -> WeightsBody:
         digest=weights.digest,
         licence=weights.licence,
         random=weights.is_random,
+        asked=weights.asked,
     )

@@ -86,6 +86,7 @@ async def test_all_bodies_ask_for_the_same_and_get_the_same(
         "view": "warp",
         "pool": None,
         "normalize": "none",
+        "merge": "mean",
     }
 
 

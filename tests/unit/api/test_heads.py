@@ -86,7 +86,7 @@ async def test_features_are_asked_with_the_head_s_own_spec(
     model.save(ports.store, head("h1", random=random))
     await http.post("/v1/heads/h1/predict", files=files(b"a"))
     asked = ports.interactive.asked[0].params
-    assert asked == {**PARAMS, "taps": ["fc7:pre"], "weights": weights}
+    assert asked == {**PARAMS, "taps": ["fc7:pre"], "weights": weights, "merge": "mean"}
 
 
 async def test_features_of_other_weights_are_refused(http: httpx.AsyncClient, ports: Ports) -> None:

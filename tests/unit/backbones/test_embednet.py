@@ -14,6 +14,7 @@ from offshelf.backbones.embednet import CARD, WEIGHTS
 from offshelf.engine.interface import Output
 from offshelf.engine.torch_engine import TorchEngine, TorchResident
 from offshelf.settings import Settings
+from tests.reference.plain import forward
 
 MAX_BYTES = 6_000_000
 DIGEST = "4103d5174c200d93a5538b0b0b972b1fc9d230c47e4ff714ecd06733ec3de367"
@@ -54,5 +55,5 @@ def test_features_of_two_photographs_are_what_they_were(resident: TorchResident)
     waves = np.cos(np.arange(1024))
     for tap, wanted in GOLDEN.items():
         output = Output(tap, "none", "l2")
-        rows = resident.forward(inputs, [output])[output]
+        rows = forward(resident, inputs, [output])[output]
         assert rows.astype(float) @ waves == pytest.approx(wanted, abs=1e-4)

@@ -23,6 +23,7 @@ def test_every_field_changes_the_fingerprint() -> None:
         "precision": "float16",
         "decoder": "other/1",
         "resizer": "other/1",
+        "merge": "stack",
     }
     assert set(others) == set(SPEC.to_dict())
     prints = {replace(SPEC, **{name: value}).fingerprint for name, value in others.items()}
@@ -32,6 +33,14 @@ def test_every_field_changes_the_fingerprint() -> None:
 def test_the_fingerprint_of_a_spec_never_changes() -> None:
     # It names files and stands in heads: a new value here orphans them all.
     assert SPEC.fingerprint == ("813bf465627245a045e05e0ac06e8d98946e6a1c798bc9d81d22dc915d148116")
+
+
+def test_fields_that_came_later_leave_older_fingerprints_alone() -> None:
+    older = SPEC.to_dict()
+    del older["merge"], older["preprocessing"]["channels"]
+    assert FeatureSpec.from_dict(older) == SPEC
+    bgr = replace(SPEC, preprocessing=replace(PRESET, channels="bgr"))
+    assert bgr.fingerprint != SPEC.fingerprint
 
 
 def test_a_spec_survives_plain_data() -> None:

@@ -10,7 +10,15 @@ import numpy as np
 
 from offshelf.backbones.interface import Alias, Card, PublishedWeights, Tap
 from offshelf.core.spec import Preprocessing
-from offshelf.engine.interface import Engine, Features, Output, Pixels, Resident, WeightsInfo
+from offshelf.engine.interface import (
+    Engine,
+    Features,
+    Inputs,
+    Output,
+    Pixels,
+    Resident,
+    WeightsInfo,
+)
 from offshelf.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -60,6 +68,7 @@ class FakeResident(Resident):
     gate: threading.Event = field(default_factory=threading.Event)
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     digest: str = "d" * 64
+    size: int = 1
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -72,11 +81,25 @@ class FakeResident(Resident):
     def weights(self) -> WeightsInfo:
         return WeightsInfo("random", "random:0", self.digest, "none")
 
-    def forward(self, batch: Pixels, outputs: Sequence[Output]) -> dict[Output, Features]:
+    @property
+    def nbytes(self) -> int:
+        return self.size
+
+    def resolve_tap(self, name: str) -> tuple[str, Tap, bool, str]:
+        return CARD.resolve_tap(name)
+
+    def forward(
+        self, batch: Sequence[Inputs], outputs: Sequence[Output]
+    ) -> dict[Output, Sequence[Features]]:
+        """Images of one input each go to `behave` together; one of several is a stack."""
         self.entered.release()
         assert self.gate.wait(20), "the test never opened the gate"
-        self.batches.append([int(v) for v in batch[:, 0, 0, 0]])
-        return self.behave(batch, outputs)
+        images = [np.concatenate(inputs) for inputs in batch]
+        self.batches.append([int(image[0, 0, 0, 0]) for image in images])
+        if any(len(image) > 1 for image in images):
+            parts = [self.behave(image, outputs) for image in images]
+            return {output: [part[output] for part in parts] for output in outputs}
+        return {o: list(v) for o, v in self.behave(np.concatenate(images), outputs).items()}
 
 
 @dataclass

@@ -35,11 +35,11 @@ def batcher() -> Iterator[Batcher]:
 
 
 def item(resident: FakeResident, value: int, lane: Lane = Lane.INTERACTIVE, **more: Any) -> Item:
-    return Item(pixels(value), resident, (MEAN,), lane, **more)
+    return Item((pixels(value),), resident, (MEAN,), lane, **more)
 
 
 def value_of(future: Future[Any]) -> float:
-    return float(future.result(SOON_S)[MEAN][0, 0])
+    return float(future.result(SOON_S)[MEAN][0])
 
 
 def held(batcher: Batcher, resident: FakeResident) -> Future[Any]:
@@ -54,11 +54,27 @@ def test_a_lone_item_gets_its_rows(batcher: Batcher, resident: FakeResident) -> 
     assert value_of(batcher.submit(item(resident, 7))) == 7
 
 
-def test_an_item_of_several_inputs_gets_all_its_rows(
-    batcher: Batcher, resident: FakeResident
-) -> None:
-    many = Item(pixels(3, count=5), resident, (MEAN,), Lane.BULK)
-    assert batcher.submit(many).result(SOON_S)[MEAN].shape == (5, 3)
+def test_an_item_of_several_inputs_counts_as_so_many(resident: FakeResident) -> None:
+    batcher = Batcher(Policy(max_inputs=10, linger_s=0, bulk_bound_s=60, starve_s=60))
+    held(batcher, resident)
+    futures = [
+        batcher.submit(Item((pixels(v, count=5),), resident, (MEAN,), Lane.INTERACTIVE))
+        for v in (1, 2, 3)
+    ]
+    resident.gate.set()
+    assert [f.result(SOON_S)[MEAN].shape for f in futures] == [(5, 3)] * 3
+    assert resident.batches == [[0], [1, 2], [3]]
+    batcher.close(5)
+
+
+def test_a_larger_input_counts_by_its_area(resident: FakeResident) -> None:
+    def size(*stacks: np.ndarray) -> int:
+        return Item(stacks, resident, (MEAN,), Lane.BULK).size
+
+    assert size(pixels(1)) == 1
+    assert size(pixels(1, 2), np.zeros((1, 8, 8, 3), np.uint8)) == 6
+    assert size(np.zeros((1, 4, 5, 3), np.uint8)) == 2
+    assert size(np.zeros((1, 1, 1, 3), np.uint8)) == 1
 
 
 def test_what_waits_meanwhile_makes_one_batch_in_order(
@@ -170,13 +186,13 @@ def test_features_that_are_not_finite_fail_their_item_alone(
 
 def test_a_wrong_number_of_rows_is_noticed(batcher: Batcher, resident: FakeResident) -> None:
     resident.behave = lambda batch, outputs: mean_colours(batch[:-1], outputs)
-    with pytest.raises(WorkerError, match="mean: 0 rows for 1 inputs"):
+    with pytest.raises(WorkerError, match="mean: 0 rows for 1 images"):
         batcher.submit(item(resident, 1)).result(SOON_S)
 
 
 def test_a_missing_output_is_noticed(batcher: Batcher, resident: FakeResident) -> None:
     resident.behave = lambda _batch, _outputs: {}
-    with pytest.raises(WorkerError, match="mean: no rows for 1 inputs"):
+    with pytest.raises(WorkerError, match="mean: no rows for 1 images"):
         batcher.submit(item(resident, 1)).result(SOON_S)
 
 

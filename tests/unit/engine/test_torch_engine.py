@@ -8,13 +8,13 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 from torchvision import transforms
 
-from offshelf.engine import torch_engine
+from offshelf.engine import finishing, torch_engine
 from offshelf.engine.interface import Output
 from offshelf.engine.torch_engine import TorchEngine
 from offshelf.errors import InvalidParameter, UnknownName, WeightsMissing
 from offshelf.settings import Settings
 from tests.reference.pictures import picture
-from tests.reference.plain import TOLERANCE, worst_row_error
+from tests.reference.plain import TOLERANCE, forward, worst_row_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def test_the_input_is_exactly_totensor_and_normalize(
 def test_pooling_and_normalisation_are_what_the_spec_says(
     resident: TorchResident, batch: Pixels
 ) -> None:
-    maps = torch.from_numpy(resident.forward(batch, [Output("fire9")])[Output("fire9")])
+    maps = torch.from_numpy(forward(resident, batch, [Output("fire9")])[Output("fire9")])
     want = {
         Output("fire9", "avg"): maps.mean((2, 3)),
         Output("fire9", "max"): maps.amax((2, 3)),
@@ -54,20 +54,20 @@ def test_pooling_and_normalisation_are_what_the_spec_says(
         Output("fire9", "avg", "l2"): F.normalize(maps.mean((2, 3))),
         Output("fire9", "none", "l2"): F.normalize(maps.flatten(1)).view_as(maps),
     }
-    got = resident.forward(batch, list(want))
+    got = forward(resident, batch, list(want))
     for output, features in want.items():
         assert worst_row_error(got[output], features.numpy()) < TOLERANCE, output
 
 
 def test_cells_of_a_grid_are_innermost(resident: TorchResident, batch: Pixels) -> None:
     outputs = [Output("fire9", "grid:2"), Output("fire9", "max")]
-    cells, whole = resident.forward(batch, outputs).values()
+    cells, whole = forward(resident, batch, outputs).values()
     assert np.allclose(cells.reshape(2, 512, 4).max(axis=2), whole)
 
 
 def test_a_row_of_zeros_stays_zero_under_l2() -> None:
     rows = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
-    normalised = torch_engine._host(Output("fc7", "none", "l2"), rows)
+    normalised = finishing.normalise("l2", rows)
     assert normalised.tolist() == [[0, 0], pytest.approx([0.6, 0.8])]
 
 
@@ -97,7 +97,7 @@ def test_programs_are_kept_but_not_without_bound(
 )
 def test_what_is_no_batch_is_refused(resident: TorchResident, batch_: np.ndarray) -> None:
     with pytest.raises(InvalidParameter, match=r"uint8 of \(N, 224, 224, 3\)"):
-        resident.forward(batch_, [Output("logits")])
+        forward(resident, batch_, [Output("logits")])
 
 
 def test_the_engine_says_what_it_is_and_what_it_runs(resident: TorchResident) -> None:
@@ -127,8 +127,10 @@ def test_unknown_names_and_missing_weights_are_told(
         engine.load("alexnett", None)
     with pytest.raises(WeightsMissing, match=r"alexnet-owt-7be5be79\.pth"):
         engine.load("alexnet", None)
-    with pytest.raises(InvalidParameter, match="random:<seed>"):
+    with pytest.raises(UnknownName, match="there are: IMAGENET1K_V1, random:<seed>"):
         engine.load("alexnet", "best")
+    with pytest.raises(InvalidParameter, match="random:<seed>"):
+        engine.load("alexnet", "random:x")
 
 
 # Of a projection, so that another CPU's rounding does not matter.
@@ -143,6 +145,6 @@ PINNED = {
 def test_seeded_features_are_the_same_everywhere(backbone: str, batch: Pixels) -> None:
     tap, pinned = PINNED[backbone]
     network = TorchEngine(Settings(device="cpu")).load(backbone, "random:0")
-    (features,) = network.forward(batch[:1], [Output(tap, "none", "l2")]).values()
+    (features,) = forward(network, batch[:1], [Output(tap, "none", "l2")]).values()
     waves = np.cos(np.arange(features.size))
     assert float(waves @ features.ravel().astype(float)) == pytest.approx(pinned, abs=1e-4)

@@ -41,14 +41,14 @@ def test_a_view_is_torchvisions_to_the_pixel(
     image = picture(width * 1000 + height, width, height)
     if max(width, height) > 200 * min(width, height):
         return  # see the test of extreme shapes
-    assert np.array_equal(view(image, name, pre)[0], by_torchvision(image, name, pre))
+    assert np.array_equal(view(image, name, pre)[0][0], by_torchvision(image, name, pre))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (256, 256), (224, 224), (1, 240), (240, 1), (4000, 30)])
 @pytest.mark.parametrize("name", ["center", "warp"])
 def test_odd_sizes_are_torchvisions_to_the_pixel(size: tuple[int, int], name: ViewName) -> None:
     image = picture(1, *size)
-    cut = view(image, name, PRESET)
+    (cut,) = view(image, name, PRESET)
     assert (cut.shape, cut.dtype) == ((1, 224, 224, 3), np.uint8)
     assert np.array_equal(cut[0], by_torchvision(image, name, PRESET))
 
@@ -59,7 +59,7 @@ def test_an_extreme_shape_is_cut_before_it_is_enlarged(
     size: tuple[int, int], pre: Preprocessing
 ) -> None:
     image = picture(2, *size)
-    cut = view(image, "center", pre)[0]
+    cut = view(image, "center", pre)[0][0]
     assert np.abs(cut.astype(int) - by_torchvision(image, "center", pre)).max() <= 1
 
 
@@ -72,5 +72,5 @@ def test_a_line_of_a_million_pixels_takes_little_memory(monkeypatch: pytest.Monk
         return resize(self, size, *args, **more)
 
     monkeypatch.setattr(Image.Image, "resize", watched)
-    assert view(Image.new("RGB", (1, 1_000_000), "red"), "center", PRESET).shape[0] == 1
+    assert view(Image.new("RGB", (1, 1_000_000), "red"), "center", PRESET)[0].shape[0] == 1
     assert max(made) <= views.MAX_RESIZED_PIXELS

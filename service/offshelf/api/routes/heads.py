@@ -150,11 +150,13 @@ def params_of(card: Head) -> FeatureParams:
     spec = FeatureSpec.from_dict(card.spec)
     return FeatureParams(
         backbone=spec.backbone,
-        weights=card.weights.label if card.weights.random else None,
+        # Heads from before `asked` was kept have a label alone.
+        weights=card.weights.asked or (card.weights.label if card.weights.random else None),
         taps=[spec.tap],
         view=spec.view,
         pool=spec.pooling,
         normalize=spec.normalisation,
+        merge=spec.merge,
     )
 
 
