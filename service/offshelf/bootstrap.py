@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from offshelf.backbones.weights import Location
     from offshelf.engine.extractor import Extractor
-    from offshelf.engine.interface import Resident
     from offshelf.schemas import BackboneBody
     from offshelf.settings import Settings
     from offshelf.worker.metrics import WorkerMetrics
@@ -175,6 +174,7 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
     from offshelf.worker.health import Health
     from offshelf.worker.intake import Intake
     from offshelf.worker.metrics import WorkerMetrics
+    from offshelf.worker.post import Post
     from offshelf.worker.process import Identity, Timing, WorkerProcess
 
     state = connection.connect(redis_url, connection.STATE)
@@ -185,12 +185,18 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
     _declare_steps(settings, broker, jobs, extractor, metrics)
     inbox = RedisInbox(connection.connect(redis_url, connection.STATE))
 
-    def residents() -> list[Resident]:
-        return list(extractor.residency.loaded().values())
-
+    worker_id = uuid.uuid4().hex
+    directory = RedisDirectory(state)
+    post = Post(
+        worker_id,
+        settings.default_backbone,
+        extractor.residency,
+        lambda: _catalogue(settings),
+        directory.stations,
+    )
     return WorkerProcess(
         identity=Identity(
-            id=uuid.uuid4().hex,
+            id=worker_id,
             engine=engine.name,
             device=engine.device,
             default_backbone=settings.default_backbone,
@@ -198,19 +204,19 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
         ),
         health=health,
         extractor=extractor,
-        residents=residents,
         intake=Intake(
             inbox,
             extractor,
             metrics,
             settings.max_inflight_images,
             health,
+            post.takes,
             max_answer_bytes=settings.max_answer_bytes,
         ),
         broker=broker,
         jobs=jobs,
-        directory=RedisDirectory(state),
-        backbones=lambda: _catalogue(settings, residents()),
+        directory=directory,
+        post=post,
         metrics=metrics,
         preload=[FeatureParams(backbone=name) for name in settings.preload_names],
         timing=Timing(settings.worker_beat_s, settings.drain_s),
@@ -258,16 +264,14 @@ def weights_list(settings: Settings) -> dict[str, Location | None]:
     return {card.name: locate(card, settings) for card in Catalogue().cards()}
 
 
-def _catalogue(settings: Settings, residents: list[Resident]) -> list[BackboneBody]:
+def _catalogue(settings: Settings) -> list[BackboneBody]:
     """The backbones as the worker publishes them."""
     from offshelf.backbones.catalogue import Catalogue
     from offshelf.backbones.weights import locate
     from offshelf.worker.catalogue import describe
 
     cards = Catalogue().cards()
-    return describe(
-        cards, lambda card: locate(card, settings), residents, settings.default_backbone
-    )
+    return describe(cards, lambda card: locate(card, settings), settings.default_backbone)
 
 
 def _broker(settings: Settings, redis_url: str) -> JobBroker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from offshelf.core.jobs import JobState
 from offshelf.core.spec import Merge, Normalisation, ViewName
@@ -166,6 +166,26 @@ class TapBody(Strict):
     pre: bool
 
 
+class Residence(Strict):
+    """Where a backbone is on a device: `loading` until it can run."""
+
+    worker: str
+    host: str
+    device: str
+    weights: str
+    bytes: int
+    state: Literal["ready", "loading"]
+
+
+class ResidentBody(Strict):
+    """A backbone on a worker's device, as the worker tells it."""
+
+    backbone: str
+    weights: str
+    bytes: int = 0
+    state: Literal["ready", "loading"] = "ready"
+
+
 class BackboneBody(Strict):
     """A backbone as listed by `GET /v1/backbones`."""
 
@@ -177,7 +197,11 @@ class BackboneBody(Strict):
     paper: str
     weights: dict[str, Any]
     default: bool = False
-    resident: list[str] = []
+    resident: list[Residence] = []
+
+
+# All backbones of a worker, as one JSON text.
+BackboneList: Final = TypeAdapter(list[BackboneBody])
 
 
 class WorkerBody(Strict):
@@ -193,7 +217,8 @@ class WorkerBody(Strict):
     started_s: float
     beat_s: float
     default_backbone: str
-    backbones: list[BackboneBody]
+    resident: list[ResidentBody] = []
+    memory_bytes: int = 0
     images_per_s: float = 0.0
     metrics: str = ""
 

@@ -60,7 +60,9 @@ class Settings(BaseSettings):
     linger_ms: float = Field(4.0, ge=0)
     bulk_batch_ms: float = Field(50.0, gt=0)
     max_inflight_images: int = Field(256, gt=0)
-    max_resident: int = Field(4, gt=0)
+    max_device_bytes: int | None = Field(None, gt=0)
+    max_host_bytes: int | None = Field(None, ge=0)
+    max_resident: int = Field(16, gt=0)
 
     # Jobs.
     shard_images: int = Field(64, gt=0)

@@ -74,6 +74,18 @@ class Tap:
 
 
 @dataclass(frozen=True, slots=True)
+class Residence:
+    """A backbone on the device of a worker. `state` is `ready`, or `loading` until it can run."""
+
+    worker: str
+    host: str
+    device: str
+    weights: str
+    bytes: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
 class Backbone:
     """A network that the service can run; `weights` says among others whether they are there."""
 
@@ -85,7 +97,7 @@ class Backbone:
     paper: str
     weights: dict[str, Any]
     default: bool = False
-    resident: tuple[str, ...] = ()
+    resident: tuple[Residence, ...] = ()
 
     @property
     def has_weights(self) -> bool:
@@ -268,7 +280,8 @@ def item_of(data: Any, index: int, name: str | None, row: int | None) -> Item:
 def backbone_of(data: Any) -> Backbone:
     """Read a backbone."""
     taps = tuple(read(Tap, tap, shape=_tuple(tap, "shape")) for tap in _tuple(data, "taps"))
-    return read(Backbone, data, taps=taps, resident=_tuple(data, "resident"))
+    resident = tuple(read(Residence, where) for where in _tuple(data, "resident"))
+    return read(Backbone, data, taps=taps, resident=resident)
 
 
 def dataset_of(data: Any) -> Dataset:

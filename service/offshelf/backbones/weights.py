@@ -74,7 +74,11 @@ def load(card: Card, weights: str | None, settings: Settings) -> Loaded:
     if weights is not None:
         return _random(card, weights)
     place = locate(card, settings) or _download(card, settings)
-    network = _filled(card, _read(card, place), place.path)
+    state = _read(card, place)
+    wrong = differences(card, state)
+    if wrong:
+        raise WeightsMissing(f"{place.path} does not hold the weights of {card.name}: {wrong}")
+    network = fill(card, state)
     label, licence = provenance(card, place)
     log.info("%s: %s weights from %s", card.name, label, place.path)
     return Loaded(network, place.source, label, licence, digest(network))
@@ -173,17 +177,14 @@ def _checked_tensors(state: object, path: Path) -> Mapping[str, torch.Tensor]:
     return state
 
 
-def _filled(card: Card, state: Mapping[str, torch.Tensor], path: Path) -> torch.nn.Module:
-    """The network with these tensors in it."""
+def fill(card: Card, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """The network with these tensors in it, in eval mode; they must fit (see `differences`)."""
     import torch
 
     # On the meta device nothing is initialised only to be overwritten.
     with torch.device("meta"):
         network = card.build()
     wanted = network.state_dict()
-    wrong = _differences(wanted, state)
-    if wrong:
-        raise WeightsMissing(f"{path} does not hold the weights of {card.name}: {wrong}")
     counters = {
         name: torch.zeros(t.shape, dtype=t.dtype) for name, t in wanted.items() if name not in state
     }
@@ -196,8 +197,12 @@ def _filled(card: Card, state: Mapping[str, torch.Tensor], path: Path) -> torch.
     return network.eval().requires_grad_(requires_grad=False)
 
 
-def _differences(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> str:
-    """What keeps a state dict from fitting, in words; empty when it fits."""
+def differences(card: Card, found: Mapping[str, torch.Tensor]) -> str:
+    """What keeps a state dict from fitting the card's network, in words; empty when it fits."""
+    import torch
+
+    with torch.device("meta"):
+        wanted = card.build().state_dict()
     # Files older than the counter of batch norm lack it, and nothing reads it.
     missing = sorted(n for n in wanted if n not in found and not n.endswith("num_batches_tracked"))
     unexpected = sorted(set(found) - set(wanted))

@@ -7,7 +7,7 @@ import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from offshelf.core.batching import Lane, Policy
 from offshelf.core.spec import MERGES, VIEWS, FeatureSpec, Pooling, check_choice
@@ -16,7 +16,7 @@ from offshelf.engine.canary import canary_outputs, canary_pixels, check_canary
 from offshelf.engine.decode import Limits, decode
 from offshelf.engine.interface import Features, Output, Resident
 from offshelf.engine.observer import Observer, Unobserved
-from offshelf.engine.residency import Residency
+from offshelf.engine.residency import Hold, Residency
 from offshelf.engine.views import view
 from offshelf.errors import DeadlineExceeded, InvalidParameter, OffshelfError, WorkerError
 
@@ -36,12 +36,26 @@ VALUE_BYTES: Final = 4  # float32
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a request comes to, its names checked: by requested tap, a spec and an output."""
+    """What a request comes to, its names checked: by requested tap, a spec and an output.
 
-    resident: Resident
+    It holds the backbone on the device until it is closed; so does every image until it ends.
+    """
+
+    hold: Hold
     specs: dict[str, FeatureSpec]
     outputs: dict[str, Output]
     view: ViewName
+
+    @property
+    def resident(self) -> Resident:
+        """The backbone."""
+        return self.hold.resident
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hold.release()
 
     @property
     def bytes_per_image(self) -> int:
@@ -71,7 +85,10 @@ class Extractor:
         self._observer = observer or Unobserved()
         self._clock = clock
         self._now = now
-        self.residency = Residency(engine, clock, max_resident=settings.max_resident)
+        self.budget = settings.max_device_bytes or engine.memory
+        self.residency = Residency(
+            engine, self.budget, self._observer, clock, max_resident=settings.max_resident
+        )
         policy = Policy(
             max_inputs=settings.max_batch,
             linger_s=settings.linger_ms / 1000,
@@ -87,20 +104,17 @@ class Extractor:
         }
 
     def resolve(self, params: FeatureParams) -> Plan:
-        """Check the names and load the backbone; blocks while it loads.
+        """Check the names and load the backbone; blocks while it loads. To be used in a `with`.
 
-        Raises UnknownName, InvalidParameter or WeightsMissing.
+        Raises UnknownName, InvalidParameter, WeightsMissing or TooLarge.
         """
-        check_choice("view", params.view, VIEWS)
-        resident = self.residency.get(params.backbone or self._default, params.weights)
-        check_choice("merge", params.merge, MERGES)
-        outputs = {tap: _output(resident, tap, params) for tap in params.taps}
-        specs = {tap: _spec(resident, output, params) for tap, output in outputs.items()}
-        return Plan(resident, specs, outputs, params.view)
+        hold = self.residency.hold(params.backbone or self._default, params.weights)
+        return _plan(hold, params)
 
-    def is_loaded(self, backbone: str | None, weights: str | None) -> bool:
-        """Whether `resolve` would find this backbone on the device, and so not wait."""
-        return self.residency.has(backbone or self._default, weights)
+    def resolve_loaded(self, params: FeatureParams) -> Plan | None:
+        """`resolve` if the backbone is on the device now; never waits."""
+        hold = self.residency.hold_loaded(params.backbone or self._default, params.weights)
+        return _plan(hold, params) if hold else None
 
     def submit(
         self, image: bytes, plan: Plan, lane: Lane, deadline_s: float | None = None
@@ -112,6 +126,8 @@ class Extractor:
         Callbacks of the future may run on the device's thread: they hand over and return.
         """
         future: Future[dict[str, Features]] = Future()
+        hold = plan.hold.share()
+        future.add_done_callback(lambda _: hold.release())
         self._batcher.expect(lane)
         try:
             task = self._pools[lane].submit(self._prepare, image, plan, lane, deadline_s, future)
@@ -121,8 +137,14 @@ class Extractor:
             task.add_done_callback(lambda t: self._drop(future, lane) if t.cancelled() else None)
         return future
 
-    def canary(self, resident: Resident, timeout_s: float) -> None:
-        """Run the known image twice with everybody else's; WorkerError unless all is well."""
+    def canaries(self, timeout_s: float) -> None:
+        """Run a known image through all that is loaded; WorkerError unless all is well."""
+        for hold in self.residency.hold_all():
+            with hold:
+                self._canary(hold.resident, timeout_s)
+
+    def _canary(self, resident: Resident, timeout_s: float) -> None:
+        """Run the known image twice with everybody else's."""
         outputs = canary_outputs(resident.card)
         runs = [
             self._batcher.submit(
@@ -197,6 +219,20 @@ class Extractor:
 
         outputs = tuple(sorted(set(plan.outputs.values()), key=str))
         return Item(inputs, plan.resident, outputs, lane, deadline_s, deliver, future)
+
+
+def _plan(hold: Hold, params: FeatureParams) -> Plan:
+    """The plan over a backbone that is held; where it fails nothing is held."""
+    resident = hold.resident
+    try:
+        check_choice("view", params.view, VIEWS)
+        check_choice("merge", params.merge, MERGES)
+        outputs = {tap: _output(resident, tap, params) for tap in params.taps}
+        specs = {tap: _spec(resident, output, params) for tap, output in outputs.items()}
+    except BaseException:
+        hold.release()
+        raise
+    return Plan(hold, specs, outputs, params.view)
 
 
 def _fail(future: Future[Any], error: OffshelfError) -> None:

@@ -44,7 +44,7 @@ class Traced:
     def __init__(self, network: nn.Module) -> None:
         tracer = NodePathTracer()
         graph = tracer.trace(network.eval())
-        self._root: nn.Module = tracer.root
+        self.root: nn.Module = tracer.root
         self._graph = graph
         make_out_of_place(network, graph)
         self._nodes: dict[str, fx.Node] = {name: n for n, name in tracer.node_to_qualname.items()}
@@ -63,7 +63,7 @@ class Traced:
         copies: dict[fx.Node, fx.Node] = {}
         part.graph_copy(self._graph, copies)
         part.output(tuple(copies[node] for node in nodes))
-        module = fx.GraphModule(self._root, part)
+        module = fx.GraphModule(self.root, part)
         # Everything after the deepest of the nodes has no user now.
         module.graph.eliminate_dead_code()
         reuse_buffers(module)

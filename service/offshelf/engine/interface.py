@@ -87,6 +87,10 @@ class Resident(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Free its memory at once; nobody runs it any more."""
+        ...
+
 
 class Engine(Protocol):
     """What loads backbones; one object owns one device."""
@@ -99,6 +103,26 @@ class Engine(Protocol):
     @property
     def device(self) -> str:
         """`cpu`, `cuda:0`, ..."""
+        ...
+
+    @property
+    def memory(self) -> int:
+        """The bytes that weights may take on the device where no setting says so."""
+        ...
+
+    def canonical(self, backbone: str, weights: str | None) -> str | None:
+        """The one way to write which weights are meant: None for the card's own.
+
+        What names no backbone or weights comes back as it is: `load` will tell.
+        """
+        ...
+
+    def footprint(self, backbone: str, weights: str | None) -> int:
+        """The bytes that the weights will take; raises what `load` raises for wrong names."""
+        ...
+
+    def reclaim(self) -> None:
+        """Give back to the device what closed backbones have left."""
         ...
 
     def load(self, backbone: str, weights: str | None) -> Resident:

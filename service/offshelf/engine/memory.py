@@ -35,3 +35,10 @@ def keep_freed_memory() -> bool:
     taken = [bool(mallopt(option, value)) for option, value in options]
     log.debug("mallopt took %s", taken)
     return all(taken)
+
+
+def give_freed_memory_back() -> None:
+    """Return what is free to the system once, however much it is; for after a network has gone."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

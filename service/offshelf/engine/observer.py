@@ -23,6 +23,14 @@ class Observer(Protocol):
         """A batch of so many inputs went through a backbone in that time."""
         ...
 
+    def loaded(self, backbone: str, seconds: float) -> None:
+        """A backbone was loaded onto the device, and tried, in that time."""
+        ...
+
+    def let_go(self, backbone: str) -> None:
+        """A backbone left the device."""
+        ...
+
 
 class Unobserved:
     """An Observer for where nobody looks."""
@@ -34,4 +42,10 @@ class Unobserved:
         """Nothing."""
 
     def ran(self, backbone: str, inputs: int, seconds: float) -> None:
+        """Nothing."""
+
+    def loaded(self, backbone: str, seconds: float) -> None:
+        """Nothing."""
+
+    def let_go(self, backbone: str) -> None:
         """Nothing."""

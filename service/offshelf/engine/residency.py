@@ -1,14 +1,26 @@
-"""The backbones that are on the device, each loaded once however many ask for it at a time."""
+"""The backbones that are on the device: loaded once however many ask, and within a memory budget.
+
+Who uses a backbone holds it. Where a load needs room, backbones that nobody holds go, those unused
+longest first. If that is not enough, one that is held is closed to newcomers, and goes when its
+last holder has let go: so the memory is really there when the load begins, and of two backbones
+that both sides keep asking for each has its turn. A turn lasts at least as long as the load took,
+so that not all time goes into loading.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Final, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from offshelf.engine.canary import canary
+from offshelf.engine.observer import Observer, Unobserved
+from offshelf.errors import TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,94 +31,239 @@ log = logging.getLogger(__name__)
 
 Key: TypeAlias = tuple[str, str | None]
 
-# Every seed makes other weights, so what a client may ask for has no end.
-MAX_RESIDENT: Final = 4
-MAX_SEED_DIGITS: Final = 20  # of a number of 64 bits
+# However small they are: every network also has its graph, and programs cut from it.
+MAX_RESIDENT: Final = 16
+
+
+@dataclass(eq=False, slots=True)
+class _Entry:
+    """A backbone that is on the device, or on its way there."""
+
+    key: Key
+    load: Future[Resident] = field(default_factory=Future)
+    users: int = 0
+    nbytes: int = 0
+    stays_until_s: float = math.inf  # the end of its turn; not before it is ready
+    used: int = 0
+
+    @property
+    def ready(self) -> bool:
+        return self.load.done() and self.load.exception() is None
+
+
+class Hold:
+    """A backbone that stays where it is until this is released; one holder's own."""
+
+    def __init__(self, residency: Residency, entry: _Entry) -> None:
+        self._residency = residency
+        self._entry: _Entry | None = entry
+        self.resident: Final = entry.load.result()
+
+    def share(self) -> Hold:
+        """Another hold on the same; ours must not have been released."""
+        if self._entry is None:
+            raise RuntimeError("a hold that was released cannot be shared")
+        return self._residency.another(self._entry)
+
+    def release(self) -> None:
+        """Let go; a second time does nothing."""
+        entry, self._entry = self._entry, None
+        if entry is not None:
+            self._residency.let_go(entry)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 class Residency:
-    """Loads backbones on demand and keeps `max_resident` of them, those that were used last.
+    """Loads backbones on demand and keeps them within `budget` bytes of weights on the device.
 
-    A load that fails is tried anew when asked for. Whoever has a resident that was let go of can
-    use it to the end: it stays in memory for as long.
+    A load that fails is told to all who wait for it, and tried anew when asked for.
     """
 
     def __init__(
         self,
         engine: Engine,
+        budget: int,
+        observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
         check: Callable[[Resident], None] = canary,
         max_resident: int = MAX_RESIDENT,
     ) -> None:
         self._engine = engine
+        self._budget = budget
+        self._observer = observer or Unobserved()
         self._clock = clock
         self._check = check
         self._max_resident = max_resident
-        self._lock = threading.Lock()
-        # In the order of their last use.
-        self._loads: dict[Key, Future[Resident]] = {}
+        self._changed = threading.Condition()
+        self._entries: dict[Key, _Entry] = {}
+        self._leaving: list[_Entry] = []
+        self._loading: deque[_Entry] = deque()  # those that wait for room, in order
+        self._uses = 0
 
-    def get(self, backbone: str, weights: str | None) -> Resident:
-        """The backbone, loaded and warm; blocks while it is being loaded.
+    def hold(self, backbone: str, weights: str | None) -> Hold:
+        """The backbone, loaded and warm; blocks while it is loaded, and while room is made.
 
-        Raises what `Engine.load` raises, for all that waited for that load.
+        Raises what `Engine.load` raises, and TooLarge for one that is larger than the budget.
         """
-        key = _key(backbone, weights)
-        with self._lock:
-            load = self._loads.pop(key, None)
-            mine = load is None
-            load = self._loads[key] = load or Future()
-        if mine:
-            # A thread that ends with the load. OpenMP keeps threads for every thread that ever
-            # computed, and once there are more of them than cores a forward pass of one image
-            # takes half as long again.
-            threading.Thread(target=self._load, args=(key, load), name=f"load-{backbone}").start()
-        # No time-out: the one that loads ends this future whatever happens to the load.
-        return load.result()
+        key = (backbone, self._engine.canonical(backbone, weights))
+        with self._changed:
+            entry = self._entries.get(key) or self._begin(key)
+            self._use(entry)
+        return self._held(entry)
 
-    def has(self, backbone: str, weights: str | None) -> bool:
-        """Whether `get` would not have to wait."""
-        with self._lock:
-            load = self._loads.get(_key(backbone, weights))
-        return load is not None and load.done()
+    def hold_loaded(self, backbone: str, weights: str | None) -> Hold | None:
+        """The backbone if it is there now; never waits."""
+        key = (backbone, self._engine.canonical(backbone, weights))
+        with self._changed:
+            entry = self._entries.get(key)
+            if entry is None or not entry.ready:
+                return None
+            self._use(entry)
+        return self._held(entry)
+
+    def hold_all(self) -> list[Hold]:
+        """A hold on every backbone that is there; it counts as no use of them."""
+        with self._changed:
+            ready = [entry for entry in self._entries.values() if entry.ready]
+            for entry in ready:
+                entry.users += 1
+        return [Hold(self, entry) for entry in ready]
 
     def loaded(self) -> dict[Key, Resident]:
         """What is on the device now, by (backbone, weights as asked for)."""
-        with self._lock:
-            loads = dict(self._loads)
-        return {
-            key: load.result()
-            for key, load in sorted(loads.items(), key=str)
-            if load.done() and load.exception() is None
-        }
+        with self._changed:
+            ready = {e.key: e.load.result() for e in self._entries.values() if e.ready}
+        return dict(sorted(ready.items(), key=str))
 
-    def _load(self, key: Key, load: Future[Resident]) -> None:
-        began_s = self._clock()
+    def coming(self) -> list[Key]:
+        """What is being loaded, or waits for room."""
+        with self._changed:
+            return [key for key, entry in self._entries.items() if not entry.load.done()]
+
+    def another(self, entry: _Entry) -> Hold:
+        """One more hold on what somebody holds already."""
+        with self._changed:
+            self._use(entry)
+        return Hold(self, entry)
+
+    def let_go(self, entry: _Entry) -> None:
+        """One holder less; the last one of what is to leave frees its memory."""
+        with self._changed:
+            entry.users -= 1
+            if entry.users == 0 and entry in self._leaving:
+                self._free(entry)
+            self._changed.notify_all()
+
+    def _use(self, entry: _Entry) -> None:
+        entry.users += 1
+        self._uses += 1
+        entry.used = self._uses
+
+    def _held(self, entry: _Entry) -> Hold:
         try:
-            resident = self._engine.load(*key)
+            # No time-out: the one that loads ends this future whatever happens to the load.
+            entry.load.result()
+        except BaseException:
+            self.let_go(entry)
+            raise
+        return Hold(self, entry)
+
+    def _begin(self, key: Key) -> _Entry:
+        """A new entry, and a thread that fills it and ends with the load.
+
+        OpenMP keeps threads for every thread that ever computed, and once there are more of them
+        than cores a forward pass of one image takes half as long again.
+        """
+        entry = self._entries[key] = _Entry(key)
+        threading.Thread(
+            target=self._load, args=(entry,), name=f"load-{key[0]}", daemon=True
+        ).start()
+        return entry
+
+    def _load(self, entry: _Entry) -> None:
+        try:
+            self._make_room(entry, self._engine.footprint(*entry.key))
+            self._engine.reclaim()
+            began_s = self._clock()
+            resident = self._engine.load(*entry.key)
             self._check(resident)
         except BaseException as error:  # noqa: BLE001 - all who wait for the load are told
-            with self._lock:
-                del self._loads[key]
-            load.set_exception(error)
+            with self._changed:
+                del self._entries[entry.key]
+                self._changed.notify_all()
+            entry.load.set_exception(error)
             return
-        log.info("%s: loaded and warm in %.1f s", key[0], self._clock() - began_s)
-        load.set_result(resident)
-        self._let_go(key)
+        took_s = self._clock() - began_s
+        log.info("%s (weights %s): loaded and warm in %.1f s", *entry.key, took_s)
+        self._observer.loaded(entry.key[0], took_s)
+        with self._changed:
+            entry.nbytes = resident.nbytes
+            entry.stays_until_s = self._clock() + took_s
+            entry.load.set_result(resident)
+            self._changed.notify_all()
 
-    def _let_go(self, latest: Key) -> None:
-        """Drop what was unused longest, down to the limit; what is being loaded stays."""
-        with self._lock:
-            self._loads[latest] = self._loads.pop(latest)
-            done = [key for key, load in self._loads.items() if load.done()]
-            for key in done[: max(0, len(done) - self._max_resident)]:
-                del self._loads[key]
-                log.info("%s (weights %s) is let go of", *key)
+    def _make_room(self, entry: _Entry, nbytes: int) -> None:
+        """Wait until so many bytes are free, and take them; whoever began first is first."""
+        if nbytes > self._budget:
+            raise TooLarge(
+                f"{entry.key[0]} takes {nbytes / 1e6:.0f} MB of memory and the budget of this "
+                f"worker is {self._budget / 1e6:.0f} MB (OFFSHELF_MAX_DEVICE_BYTES)"
+            )
+        with self._changed:
+            self._loading.append(entry)
+            try:
+                self._changed.wait_for(lambda: self._loading[0] is entry)
+                while not self._fits(nbytes):
+                    due_s = self._send_away(nbytes)
+                    if not self._fits(nbytes):
+                        wait_s = due_s - self._clock()
+                        self._changed.wait(None if math.isinf(wait_s) else max(0.0, wait_s))
+                entry.nbytes = nbytes
+            finally:
+                self._loading.remove(entry)
+                self._changed.notify_all()
 
+    def _fits(self, nbytes: int, without: int = 0, fewer: int = 0) -> bool:
+        """Whether so much fits beside what is there, or would, `without` so many bytes of it."""
+        there = [e for e in (*self._entries.values(), *self._leaving) if e.nbytes]
+        free = self._budget - sum(entry.nbytes for entry in there) + without
+        return nbytes <= free and len(there) - fewer < self._max_resident
 
-def _key(backbone: str, weights: str | None) -> Key:
-    """One key for all the ways to write a seed (`random:1`, `random:01`)."""
-    kind, colon, seed = (weights or "").partition(":")
-    if colon and seed.isdecimal() and len(seed) <= MAX_SEED_DIGITS:
-        weights = f"{kind}:{int(seed)}"
-    return backbone, weights
+    def _send_away(self, nbytes: int) -> float:
+        """Free what nobody holds, then close what is held, until there is or will be room.
+
+        Returns the time at which more can be done; infinity: when somebody lets go.
+        """
+        ready = sorted((e for e in self._entries.values() if e.ready), key=lambda e: e.used)
+        for entry in ready:
+            if entry.users == 0 and not self._will_fit(nbytes):
+                self._close(entry)
+        due_s = math.inf
+        for entry in ready:
+            if entry.users and not self._will_fit(nbytes):
+                if entry.stays_until_s <= self._clock():
+                    self._close(entry)
+                else:
+                    due_s = min(due_s, entry.stays_until_s)
+        return due_s
+
+    def _will_fit(self, nbytes: int) -> bool:
+        return self._fits(nbytes, sum(e.nbytes for e in self._leaving), len(self._leaving))
+
+    def _close(self, entry: _Entry) -> None:
+        """Let no newcomer have it: who asks now waits for another load of it."""
+        del self._entries[entry.key]
+        self._leaving.append(entry)
+        if entry.users == 0:
+            self._free(entry)
+
+    def _free(self, entry: _Entry) -> None:
+        self._leaving.remove(entry)
+        entry.load.result().close()
+        self._observer.let_go(entry.key[0])
+        log.info("%s (weights %s) is let go of", *entry.key)

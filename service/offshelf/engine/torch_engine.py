@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
 from collections import OrderedDict
@@ -11,12 +12,14 @@ import numpy as np
 import torch
 
 from offshelf.backbones.catalogue import Catalogue
-from offshelf.backbones.weights import RANDOM_PREFIX, load
+from offshelf.backbones.weights import RANDOM_PREFIX, fill, load
 from offshelf.engine.finishing import merge, normalise, pool
 from offshelf.engine.graph import Traced
+from offshelf.engine.host_tier import HostTier, Kept
 from offshelf.engine.interface import Features, Inputs, Output, Pixels, WeightsInfo
-from offshelf.engine.memory import keep_freed_memory
-from offshelf.errors import DeviceLost, InvalidParameter
+from offshelf.engine.machine import host_memory
+from offshelf.engine.memory import give_freed_memory_back, keep_freed_memory
+from offshelf.errors import DeviceLost, InvalidParameter, UnknownName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 # Different sets of taps for which a pruned graph is kept.
 MAX_PROGRAMS: Final = 32
+MAX_SEED_DIGITS: Final = 20  # of a number of 64 bits
 
 
 class TorchEngine:
@@ -45,24 +49,80 @@ class TorchEngine:
             torch.backends.cudnn.allow_tf32 = False
         else:
             keep_freed_memory()
+        self._footprints: dict[tuple[str, str], int] = {}
+        self._host = HostTier(self._host_bytes())
 
     @property
     def device(self) -> str:
         """`cpu`, `cuda:0`, ..."""
         return str(self._device)
 
+    @property
+    def memory(self) -> int:
+        """Four fifths of what is free on a CUDA device; half of what this process may have."""
+        if self._device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self._device)
+            return int(free * 0.8)
+        return host_memory() // 2
+
+    def canonical(self, backbone: str, weights: str | None) -> str | None:
+        """The one way to write which weights are meant: None for the card's own."""
+        if weights is None:
+            return None
+        kind, colon, seed = weights.partition(":")
+        if colon and seed.isdecimal() and len(seed) <= MAX_SEED_DIGITS:
+            return f"{kind}:{int(seed)}"
+        try:
+            card = self._catalogue.get(backbone)
+        except UnknownName:
+            return weights
+        return None if weights == card.weights.name else weights
+
+    def footprint(self, backbone: str, weights: str | None) -> int:
+        """The bytes that the weights will take on the device, without loading them."""
+        card = self._card(backbone, weights)
+        key = (card.name, card.weights.name)
+        if key not in self._footprints:
+            with torch.device("meta"):
+                self._footprints[key] = _nbytes(card.build())
+        return self._footprints[key]
+
+    def reclaim(self) -> None:
+        """Collect what closed backbones have left, and give it back to the driver or system."""
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        else:
+            give_freed_memory_back()
+
+    def _card(self, backbone: str, weights: str | None) -> Card:
+        """The card of a backbone for these weights."""
+        card = self._catalogue.get(backbone)
+        if weights is None or weights.startswith(RANDOM_PREFIX):
+            return card
+        return card.with_weights(weights)
+
+    def _host_bytes(self) -> int:
+        """What the host keeps of backbones that left the device: on a CPU they are one."""
+        if self._device.type == "cpu":
+            return 0
+        set_ = self._settings.max_host_bytes
+        return host_memory() // 4 if set_ is None else set_
+
     def load(self, backbone: str, weights: str | None) -> TorchResident:
         """Load a backbone; `weights` is None (the card's), a published name or `random:<seed>`.
 
         Raises UnknownName, InvalidParameter or WeightsMissing.
         """
-        card = self._catalogue.get(backbone)
-        seeded = weights is not None and weights.startswith(RANDOM_PREFIX)
-        if weights is not None and not seeded:
-            card = card.with_weights(weights)
-        loaded = load(card, weights if seeded else None, self._settings)
+        card = self._card(backbone, weights)
+        kept = self._host.get((backbone, weights))
+        if kept is not None:
+            return TorchResident(card, kept.info, fill(card, kept.state), self._device)
+        seeded = weights if weights and weights.startswith(RANDOM_PREFIX) else None
+        loaded = load(card, seeded, self._settings)
         asked = loaded.label if seeded else None if card.pinned else weights
         info = WeightsInfo(loaded.source, loaded.label, loaded.digest, loaded.licence, asked)
+        self._host.keep((backbone, weights), Kept(info, loaded.network.state_dict()))
         return TorchResident(card, info, loaded.network, self._device)
 
 
@@ -86,9 +146,7 @@ class TorchResident:
         self._std = self._per_channel(card.preprocessing.std)
         self._programs: OrderedDict[tuple[fx.Node, ...], fx.GraphModule] = OrderedDict()
         self._lock = threading.Lock()
-        self.nbytes = sum(
-            t.nbytes for t in itertools.chain(network.parameters(), network.buffers())
-        )
+        self.nbytes = _nbytes(network)
 
     def resolve_tap(self, name: str) -> tuple[str, Tap, bool, str]:
         """`Card.resolve_tap`, and beyond the card any node of the network's graph by its name."""
@@ -113,6 +171,14 @@ class TorchResident:
         except RuntimeError as error:
             self._check_device(error)
             raise
+
+    def close(self) -> None:
+        """Free the tensors at once: what is left of a graph has cycles, and goes when it may."""
+        with self._lock:
+            self._programs.clear()
+            for module in self._traced.root.modules():
+                module._parameters.clear()  # noqa: SLF001 - torch has no public way
+                module._buffers.clear()  # noqa: SLF001
 
     def _check_device(self, cause: RuntimeError) -> None:
         """Raise DeviceLost if the device no longer answers: CUDA errors stick to a process."""
@@ -150,6 +216,11 @@ class TorchResident:
 
     def _per_channel(self, values: tuple[float, float, float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self._device).view(3, 1, 1)
+
+
+def _nbytes(network: nn.Module) -> int:
+    """The bytes of a network's tensors."""
+    return sum(t.nbytes for t in itertools.chain(network.parameters(), network.buffers()))
 
 
 def _pick_device(wanted: str) -> torch.device:

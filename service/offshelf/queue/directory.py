@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
 
+from offshelf.core.routing import Station
 from offshelf.queue.connection import PREFIX, text, translated
-from offshelf.schemas import WorkerBody
+from offshelf.queue.routes import LIST_PREFIX, QUEUED, ROUTES_KEY
+from offshelf.schemas import BackboneBody, BackboneList, WorkerBody
 
 if TYPE_CHECKING:
     import redis
 
-# List: packed `ImageRequest`s of all clients, oldest at the left.
-INTERACTIVE_KEY: Final = f"{PREFIX}interactive"
 # Set: ids of the workers that have published; those without a record are dead.
 WORKERS_KEY: Final = f"{PREFIX}workers"
 # For so long it is known that a worker left with everything answered.
@@ -23,9 +25,14 @@ def worker_key(worker_id: str) -> str:
     return f"{PREFIX}worker:{worker_id}"
 
 
-def rate_key(worker_id: str) -> str:
-    """String, with the same TTL: images a second, small to read for every request."""
-    return f"{PREFIX}worker:{worker_id}:rate"
+def station_key(worker_id: str) -> str:
+    """String, with the same TTL: the worker's `Station`, small to read often."""
+    return f"{PREFIX}worker:{worker_id}:station"
+
+
+def catalogue_key(worker_id: str) -> str:
+    """String, with the same TTL: the worker's `BackboneBody`s as JSON, which seldom change."""
+    return f"{PREFIX}worker:{worker_id}:backbones"
 
 
 def left_key(worker_id: str) -> str:
@@ -38,6 +45,7 @@ class RedisDirectory:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
+        self._catalogue = b""
 
     def workers(self) -> list[WorkerBody]:
         """The live workers, by id."""
@@ -49,30 +57,72 @@ class RedisDirectory:
                 self._client.srem(WORKERS_KEY, *dead)
         return [WorkerBody.model_validate_json(text) for text in records if text is not None]
 
-    def queued_images(self) -> int:
-        """Images that wait for a worker on the interactive queue."""
+    def catalogues(self) -> dict[str, list[BackboneBody]]:
+        """The backbones of each live worker, by its id."""
         with translated():
-            return int(self._client.llen(INTERACTIVE_KEY))
+            ids = sorted(text(member) for member in self._client.smembers(WORKERS_KEY))
+            found = self._client.mget([catalogue_key(name) for name in ids]) if ids else []
+        pairs = zip(ids, found, strict=True)
+        return {name: BackboneList.validate_json(told) for name, told in pairs if told is not None}
+
+    def stations(self) -> dict[str, Station]:
+        """What each live worker tells of itself for routing, by its id."""
+        with translated():
+            ids = sorted(text(member) for member in self._client.smembers(WORKERS_KEY))
+            found = self._client.mget([station_key(name) for name in ids]) if ids else []
+        return stations_of(ids, found)
+
+    def queued_images(self) -> int:
+        """Images that wait for a worker, on all routes."""
+        with translated():
+            return int(self._client.eval(QUEUED, 1, ROUTES_KEY, LIST_PREFIX))
 
     def ping(self) -> None:
         """Raise DependencyError when Redis does not answer."""
         with translated():
             self._client.ping()
 
-    def publish(self, body: WorkerBody, ttl_s: float) -> None:
-        """Write a worker's record; it is gone `ttl_s` seconds after the last call."""
+    def publish(
+        self, body: WorkerBody, station: Station, catalogue: list[BackboneBody], ttl_s: float
+    ) -> None:
+        """Write a worker's record; it is gone `ttl_s` seconds after the last call.
+
+        The catalogue is large and seldom changes: it is written when it has, or was lost.
+        """
         ttl_ms = max(1, int(ttl_s * 1000))
+        backbones = BackboneList.dump_json(catalogue)
         with translated(), self._client.pipeline(transaction=True) as pipe:
             pipe.set(worker_key(body.id), body.model_dump_json(), px=ttl_ms)
-            pipe.set(rate_key(body.id), body.images_per_s, px=ttl_ms)
+            pipe.set(station_key(body.id), station_json(station), px=ttl_ms)
             pipe.sadd(WORKERS_KEY, body.id)
-            pipe.execute()
+            pipe.pexpire(catalogue_key(body.id), ttl_ms)
+            *_, there = pipe.execute()
+            if not there or backbones != self._catalogue:
+                self._client.set(catalogue_key(body.id), backbones, px=ttl_ms)
+                self._catalogue = backbones
 
     def withdraw(self, worker_id: str, answered: bool) -> None:
         """Remove the record of a worker that leaves; `answered`: it owes nobody an answer."""
         with translated(), self._client.pipeline(transaction=True) as pipe:
             if answered:
                 pipe.set(left_key(worker_id), 1, ex=LEFT_S)
-            pipe.delete(worker_key(worker_id), rate_key(worker_id))
+            keys = (worker_key, station_key, catalogue_key)
+            pipe.delete(*(key(worker_id) for key in keys))
             pipe.srem(WORKERS_KEY, worker_id)
             pipe.execute()
+
+
+def station_json(station: Station) -> str:
+    """A station as text."""
+    sets = {"serves": sorted(station.serves), "resident": sorted(station.resident)}
+    return json.dumps({**asdict(station), **sets})
+
+
+def stations_of(ids: list[str], found: list[Any]) -> dict[str, Station]:
+    """The stations by the ids of their workers; those without one have gone."""
+    told = {name: json.loads(data) for name, data in zip(ids, found, strict=True) if data}
+    sets = ("serves", "resident")
+    return {
+        name: Station(**{**one, **{field: frozenset(one[field]) for field in sets}})
+        for name, one in told.items()
+    }

@@ -1,6 +1,7 @@
 """Request and reply over Redis lists, for clients that wait on the line.
 
-All requests go to one list, which every worker takes from. Each API process has a reply list of
+Requests go to the list of their route (see `core.routing`), which the workers that can load the
+backbone take from. Each API process has a reply list of
 its own, read by one task, which hands every reply to whoever asked. Nothing here is durable: an
 ask ends in its replies or in an error at its deadline, when the connection is lost, or when the
 last worker has gone. When one worker of several has vanished without a word, what was sent before
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from redis.exceptions import RedisError
 
+from offshelf.core.routing import ANY, Station, Takes, route
 from offshelf.errors import (
     CapacityError,
     DeadlineExceeded,
@@ -29,8 +31,9 @@ from offshelf.errors import (
     WorkerError,
 )
 from offshelf.queue.connection import PREFIX, text, translated
-from offshelf.queue.directory import INTERACTIVE_KEY, WORKERS_KEY, left_key, rate_key
+from offshelf.queue.directory import WORKERS_KEY, left_key, station_key, stations_of
 from offshelf.queue.messages import ImageReply, ImageRequest
+from offshelf.queue.routes import LIST_PREFIX, QUEUED, ROUTES_KEY, list_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -50,6 +53,8 @@ RECONNECT_S: Final = 0.2
 GONE_MAX_S: Final = 3600.0
 # How stale our view of the workers may be.
 WORKERS_S: Final = 1.0
+# Images that wait for workers which have the backbone, from which on others help with it.
+FOREIGN_BACKLOG: Final = 32
 # What Retry-After is made of while no worker has measured itself.
 ASSUMED_IMAGES_PER_S: Final = 20.0
 
@@ -66,13 +71,14 @@ def gone_key(request_id: str) -> str:
     return f"{PREFIX}gone:{request_id}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Pending:
     """A request that was sent, and whoever waits for its reply."""
 
     request: ImageRequest
     future: asyncio.Future[ImageReply]
     sent_s: float
+    route: str = ""
 
 
 class AsyncInteractive:
@@ -96,9 +102,9 @@ class AsyncInteractive:
         self._max_queued = max_queued
         self._clock = clock
         self._pending: dict[Key, _Pending] = {}
-        self._rates: dict[str, float] = {}
+        self._stations: dict[str, Station] = {}
         self._vanished_s: float | None = None
-        self._rates_until_s = float("-inf")
+        self._stations_until_s = float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
         self._telling: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -139,7 +145,7 @@ class AsyncInteractive:
         timeout_s = max(r.deadline_s for r in requests) - self._clock()
         try:
             async with asyncio.timeout(max(0.0, timeout_s)):
-                await self._send(requests)
+                await self._send(list(waiting.values()))
                 return list(await asyncio.gather(*(one.future for one in waiting.values())))
         except TimeoutError:
             raise DeadlineExceeded("no answer before the deadline of the request") from None
@@ -156,13 +162,14 @@ class AsyncInteractive:
 
     async def _admit(self, images: int) -> None:
         """Raise NoWorker or CapacityError where it makes no sense to queue."""
-        rates = await self._live_rates()
-        if not rates:
+        stations = await self._live_stations()
+        if not stations:
             raise NoWorker("no worker is running; nothing can be computed")
         with translated():
-            queued = await self._client.llen(INTERACTIVE_KEY)
+            counting: Any = self._client.eval(QUEUED, 1, ROUTES_KEY, LIST_PREFIX)
+            queued = int(await counting)
         if queued and queued + images > self._max_queued:
-            rate = sum(rates.values()) or ASSUMED_IMAGES_PER_S
+            rate = sum(one.images_per_s for one in stations.values()) or ASSUMED_IMAGES_PER_S
             raise CapacityError(
                 f"{queued} images are queued and the limit is {self._max_queued}",
                 retry_after_s=max(1.0, min(600.0, queued / rate)),
@@ -179,25 +186,39 @@ class AsyncInteractive:
                 ttl_ms = int(1000 * min(GONE_MAX_S, ttl_s)) + 1
                 await self._client.set(gone_key(request_id), now_s, px=ttl_ms)
 
-    async def _send(self, requests: Sequence[ImageRequest]) -> None:
-        for first in range(0, len(requests), SEND_COUNT):
-            packed = [request.pack() for request in requests[first : first + SEND_COUNT]]
-            with translated():
-                await self._client.rpush(INTERACTIVE_KEY, *packed)
+    async def _send(self, waiting: Sequence[_Pending]) -> None:
+        """Put requests on the lists of their routes, which are as the workers are now."""
+        stations = self._stations.values()
+        by_route: dict[str, list[_Pending]] = {}
+        for one in waiting:
+            one.route = route(one.request.params.get("backbone"), stations)
+            by_route.setdefault(one.route, []).append(one)
+        for name, group in by_route.items():
+            for first in range(0, len(group), SEND_COUNT):
+                await self._push(name, [one.request for one in group[first : first + SEND_COUNT]])
 
-    async def _live_rates(self) -> dict[str, float]:
-        """Images a second of each live worker, at most `WORKERS_S` old; empty: there is none."""
-        if not self._rates or self._clock() >= self._rates_until_s:
+    async def _push(self, name: str, requests: Sequence[ImageRequest]) -> None:
+        ttl_s = max(request.deadline_s for request in requests) - self._clock()
+        with translated():
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.rpush(list_key(name), *[request.pack() for request in requests])
+                # A list that no worker takes from any more must not stay for ever.
+                pipe.expire(list_key(name), int(max(0.0, ttl_s)) + 1)
+                pipe.sadd(ROUTES_KEY, name)
+                await pipe.execute()
+
+    async def _live_stations(self) -> dict[str, Station]:
+        """The live workers, as they were at most `WORKERS_S` ago; empty: there is none."""
+        if not self._stations or self._clock() >= self._stations_until_s:
             with translated():
                 ids = sorted(text(member) for member in await self._client.smembers(WORKERS_KEY))
-                found = await self._client.mget([rate_key(name) for name in ids]) if ids else []
-            alive = zip(ids, found, strict=True)
-            rates = {name: float(rate) for name, rate in alive if rate is not None}
-            if await self._vanished(set(self._rates) - set(rates)):
+                found = await self._client.mget([station_key(name) for name in ids]) if ids else []
+            stations = stations_of(ids, found)
+            if await self._vanished(set(self._stations) - set(stations)):
                 self._vanished_s = self._clock()
-            self._rates = rates
-            self._rates_until_s = self._clock() + WORKERS_S
-        return self._rates
+            self._stations = stations
+            self._stations_until_s = self._clock() + WORKERS_S
+        return self._stations
 
     async def _vanished(self, gone: Collection[str]) -> bool:
         """Whether any of these workers went without a word."""
@@ -238,13 +259,19 @@ class AsyncInteractive:
         if not self._pending:
             return
         with contextlib.suppress(DependencyError):  # told by `_read`
-            rates = await self._live_rates()
+            stations = await self._live_stations()
             vanished_s, self._vanished_s = self._vanished_s, None
-            if not rates:
+            if not stations:
                 self._fail_all(NoWorker("the last worker left before it had answered"))
-            elif vanished_s is not None:
-                waiting = list(self._pending.values())
-                await self._send([one.request for one in waiting if one.sent_s <= vanished_s])
+                return
+            waiting = list(self._pending.values())
+            lost = [one for one in waiting if vanished_s is not None and one.sent_s <= vanished_s]
+            # Whoever could take these has left: those who are here may, or say why not.
+            stuck = [one for one in waiting if one not in lost and not self._served(one.route)]
+            await self._send([*lost, *stuck])
+
+    def _served(self, name: str) -> bool:
+        return name == ANY or any(name in one.serves for one in self._stations.values())
 
     def _dispatch(self, data: bytes) -> None:
         try:
@@ -268,13 +295,23 @@ class RedisInbox:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
+        self._turn = 0
 
-    def take(self, max_images: int, timeout_s: float) -> list[ImageRequest]:
-        """Up to so many waiting requests, oldest first; none when none came in time."""
+    def take(self, max_images: int, timeout_s: float, takes: Takes) -> list[ImageRequest]:
+        """Up to so many waiting requests of one route, oldest first; none when none came in time.
+
+        Routes take turns. Foreign ones are looked at where nothing came of the own.
+        """
+        # Redis takes from the first list that is not empty: each route is first in its turn.
+        self._turn = (self._turn + 1) % len(takes.own)
+        own = [*takes.own[self._turn :], *takes.own[: self._turn]]
         with translated():
             found: Any = self._client.blmpop(
-                timeout_s, 1, INTERACTIVE_KEY, direction="LEFT", count=max_images
+                timeout_s, len(own), *map(list_key, own), direction="LEFT", count=max_images
             )
+            crowded = None if found or not takes.foreign else self._crowded(takes.foreign)
+            if crowded is not None:
+                found = self._client.lmpop(1, crowded, direction="LEFT", count=max_images)
         requests: list[ImageRequest] = []
         for data in found[1] if found else ():
             try:
@@ -282,6 +319,15 @@ class RedisInbox:
             except (ValueError, TypeError):
                 log.exception("a request that cannot be read was dropped")
         return requests
+
+    def _crowded(self, routes: Sequence[str]) -> str | None:
+        """The list of these routes with the most in it, if it is much."""
+        keys = [list_key(name) for name in routes]
+        with self._client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.llen(key)
+            waiting, key = max(zip(pipe.execute(), keys, strict=True))
+        return key if waiting >= FOREIGN_BACKLOG else None
 
     def reply(self, replies: Sequence[tuple[str, ImageReply]]) -> None:
         """Send replies, each to the `reply_to` of its request, in one round trip."""

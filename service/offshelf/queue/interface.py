@@ -8,10 +8,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from offshelf.core.jobs import Job, JobState
+    from offshelf.core.routing import Takes
     from offshelf.errors import ErrorInfo
     from offshelf.queue.messages import ImageReply, ImageRequest
     from offshelf.queue.tasks import Step
-    from offshelf.schemas import WorkerBody
+    from offshelf.schemas import BackboneBody, WorkerBody
 
 
 class Jobs(Protocol):
@@ -116,8 +117,11 @@ class Interactive(Protocol):
 class Inbox(Protocol):
     """The worker's side of request and reply."""
 
-    def take(self, max_images: int, timeout_s: float) -> list[ImageRequest]:
-        """Up to so many waiting requests, oldest first; none when none came in time."""
+    def take(self, max_images: int, timeout_s: float, takes: Takes) -> list[ImageRequest]:
+        """Up to so many waiting requests of one route, oldest first; none when none came in time.
+
+        Routes take turns. Foreign ones are looked at where nothing came of the own.
+        """
         ...
 
     def reply(self, replies: Sequence[tuple[str, ImageReply]]) -> None:
@@ -139,8 +143,12 @@ class Directory(Protocol):
         """The live workers, by id."""
         ...
 
+    def catalogues(self) -> Mapping[str, Sequence[BackboneBody]]:
+        """The backbones of each live worker, by its id."""
+        ...
+
     def queued_images(self) -> int:
-        """Images that wait for a worker on the interactive queue."""
+        """Images that wait for a worker, on all routes."""
         ...
 
     def ping(self) -> None:

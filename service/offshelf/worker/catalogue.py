@@ -1,4 +1,4 @@
-"""The backbones of this worker as it publishes them: cards, weights, and what is loaded."""
+"""The backbones of this worker as it publishes them: cards, and the weights that are here."""
 
 from __future__ import annotations
 
@@ -9,30 +9,22 @@ from offshelf.backbones.weights import provenance
 from offshelf.schemas import BackboneBody, TapBody
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from offshelf.backbones.interface import Card
     from offshelf.backbones.weights import Location
-    from offshelf.engine.interface import Resident
 
 
 def describe(
     cards: Sequence[Card],
     locate: Callable[[Card], Location | None],
-    residents: Iterable[Resident],
     default: str,
 ) -> list[BackboneBody]:
     """One body a card. `locate` finds the weights' file on this machine, if it is there."""
-    loaded: dict[str, list[str]] = {}
-    for resident in residents:
-        loaded.setdefault(resident.card.name, []).append(resident.weights.label)
-    return [
-        _body(card, locate(card), sorted(loaded.get(card.name, [])), card.name == default)
-        for card in cards
-    ]
+    return [_body(card, locate(card), card.name == default) for card in cards]
 
 
-def _body(card: Card, place: Location | None, resident: list[str], default: bool) -> BackboneBody:
+def _body(card: Card, place: Location | None, default: bool) -> BackboneBody:
     taps = [
         TapBody(
             name=tap.name,
@@ -52,7 +44,6 @@ def _body(card: Card, place: Location | None, resident: list[str], default: bool
         paper=card.paper,
         weights=_weights(card, place),
         default=default,
-        resident=resident,
     )
 
 

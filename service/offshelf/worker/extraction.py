@@ -57,10 +57,10 @@ class ShardExtraction:
         watch: Callable[[], None],
     ) -> Shard:
         """Compute a shard in one pass and write it under every fingerprint; one of those."""
-        plan = self._extractor.resolve(params)
-        pinned.hold_to(plan)
         numbers = pinned.numbers(index, len(dataset.items))
-        rows, errors = self._rows(plan, dataset, numbers, watch)
+        with self._extractor.resolve(params) as plan:
+            pinned.hold_to(plan)
+            rows, errors = self._rows(plan, dataset, numbers, watch)
         kept = sorted(rows)
         shards = {
             fingerprint: _shard([rows[number][tap] for number in kept], kept, errors)

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-
-from pydantic import ValidationError
 
 from offshelf.core.batching import Lane
 from offshelf.errors import (
     DependencyError,
     ErrorInfo,
-    InvalidParameter,
     OffshelfError,
     TooLarge,
     WorkerError,
 )
 from offshelf.queue.messages import ImageReply, TapRow
-from offshelf.schemas import FeatureParams
 from offshelf.worker.planning import weights_body
 from offshelf.worker.replies import ReplySender
+from offshelf.worker.resolving import Resolving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
+    from offshelf.core.routing import Takes
     from offshelf.engine.extractor import Plan
     from offshelf.engine.interface import Features
     from offshelf.queue.interface import Inbox
@@ -42,8 +39,6 @@ log = logging.getLogger(__name__)
 # How long one look at an empty queue blocks: bounds how late a wish to stop is seen.
 TAKE_S: Final = 0.5
 RECONNECT_S: Final = 0.5
-# Backbones that may load at the same time; all requests for the same one share a thread.
-LOADERS: Final = 8
 MAX_ANSWER_BYTES: Final = 1 << 30
 
 
@@ -51,7 +46,7 @@ class Intake:
     """Takes only what it has room for: what more there is waits for any free worker.
 
     `max_inflight` counts images taken and not yet answered, `max_answer_bytes` is for the features
-    of all images of a request. `health` hears of errors of ours.
+    of all images of a request. `health` hears of errors of ours. `takes` says which routes.
     """
 
     def __init__(
@@ -61,6 +56,7 @@ class Intake:
         metrics: WorkerMetrics,
         max_inflight: int,
         health: Health,
+        takes: Callable[[], Takes],
         clock: Callable[[], float] = time.time,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
@@ -74,11 +70,8 @@ class Intake:
         self._room = threading.Condition()
         self._inflight = 0
         self._answered = 0
-        # Backbone and weights, as asked for -> feature parameters as JSON -> requests.
-        self._waiting: dict[str, dict[str, list[ImageRequest]]] = {}
-        # What is loaded is resolved at once, so nobody waits for the loads of others.
-        self._resolver = ThreadPoolExecutor(1, thread_name_prefix="resolve")
-        self._loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
+        self._takes = takes
+        self._resolving = Resolving(extractor, self._start, self._refuse)
         self._replies = ReplySender(inbox, health)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._take_forever, name="intake", daemon=True)
@@ -109,8 +102,7 @@ class Intake:
             done = self._room.wait_for(
                 lambda: self._inflight == 0, max(0.0, deadline_s - time.monotonic())
             )
-        for pool in (self._resolver, self._loaders):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._resolving.close()
         return self._replies.stop(max(1.0, deadline_s - time.monotonic())) and done
 
     def _take_forever(self) -> None:
@@ -125,7 +117,7 @@ class Intake:
             if not room:
                 continue
             try:
-                requests = self._inbox.take(room, TAKE_S)
+                requests = self._inbox.take(room, TAKE_S, self._takes())
             except DependencyError as error:
                 log.warning("cannot take requests: %s", error)
                 self._stopping.wait(RECONNECT_S)
@@ -160,51 +152,15 @@ class Intake:
         return wanted
 
     def _accept(self, requests: Sequence[ImageRequest]) -> None:
-        """Group requests by the backbone, then by what they ask for; resolve off this thread."""
-        for request in requests:
-            backbone, weights = request.params.get("backbone"), request.params.get("weights")
-            load = json.dumps([backbone, weights])
-            with self._room:
-                self._inflight += 1
-                new = load not in self._waiting
-                groups = self._waiting.setdefault(load, {})
-                groups.setdefault(json.dumps(request.params, sort_keys=True), []).append(request)
-            if new:
-                pool = self._resolver if self._is_loaded(backbone, weights) else self._loaders
-                pool.submit(self._resolve_all, load)
-
-    def _is_loaded(self, backbone: Any, weights: Any) -> bool:
-        """Whether these can be resolved at once; what are no names at all can."""
-        if not isinstance(backbone, str | None) or not isinstance(weights, str | None):
-            return True
-        return self._extractor.is_loaded(backbone, weights)
-
-    def _resolve_all(self, load: str) -> None:
-        """Everything that waits for a backbone; whoever comes after that is a new group."""
-        while (taken := self._next_group(load)) is not None:
-            self._resolve(*taken)
-
-    def _next_group(self, load: str) -> tuple[str, Sequence[ImageRequest]] | None:
-        """One set of parameters with all who ask for it; None when nobody is left."""
         with self._room:
-            groups = self._waiting[load]
-            if not groups:
-                del self._waiting[load]
-                return None
-            params = next(iter(groups))
-            return params, groups.pop(params)
+            self._inflight += len(requests)
+        for request in requests:
+            self._resolving.add(request)
 
-    def _resolve(self, params: str, requests: Sequence[ImageRequest]) -> None:
-        try:
-            plan = self._extractor.resolve(FeatureParams.model_validate_json(params))
-            template = _Template.of(plan)
-        except ValidationError as error:
-            self._refuse(requests, InvalidParameter(f"feature parameters: {error}"))
-        except Exception as error:  # noqa: BLE001 - every request taken is answered
-            self._refuse(requests, error)
-        else:
-            for request in requests:
-                self._submit(request, plan, template)
+    def _start(self, requests: Sequence[ImageRequest], plan: Plan) -> None:
+        template = _Template.of(plan)
+        for request in requests:
+            self._submit(request, plan, template)
 
     def _refuse(self, requests: Sequence[ImageRequest], error: Exception) -> None:
         for request in requests:

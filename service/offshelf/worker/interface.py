@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from offshelf.core.batching import Lane
     from offshelf.engine.extractor import Plan
-    from offshelf.engine.interface import Features, Resident
+    from offshelf.engine.interface import Features
     from offshelf.schemas import FeatureParams
 
 
@@ -17,11 +17,19 @@ class Extractor(Protocol):
     """Turns images into features; `engine.extractor.Extractor` is the real one."""
 
     def resolve(self, params: FeatureParams) -> Plan:
-        """Load what is named; blocks. Raises RequestError or WeightsMissing."""
+        """Load what is named; blocks. Raises RequestError or WeightsMissing.
+
+        The plan is to be used in a `with`: the backbone may leave the device after it.
+        """
         ...
 
-    def is_loaded(self, backbone: str | None, weights: str | None) -> bool:
-        """Whether `resolve` would find this backbone on the device, and so not wait."""
+    def resolve_loaded(self, params: FeatureParams) -> Plan | None:
+        """`resolve` if the backbone is on the device now; never waits."""
+        ...
+
+    @property
+    def budget(self) -> int:
+        """The bytes that weights may take on the device."""
         ...
 
     def submit(
@@ -33,8 +41,8 @@ class Extractor(Protocol):
         """
         ...
 
-    def canary(self, resident: Resident, timeout_s: float) -> None:
-        """Run a known image; WorkerError unless all is well with the device."""
+    def canaries(self, timeout_s: float) -> None:
+        """Run a known image through all that is loaded; WorkerError unless all is well."""
         ...
 
     def close(self, timeout_s: float) -> None:

@@ -31,6 +31,10 @@ class WorkerMetrics:
         self._inference = self._histogram(
             "inference_seconds", "One batch on the device.", _SECONDS, ["backbone"]
         )
+        self._load = self._histogram(
+            "load_seconds", "A backbone onto the device, tried.", _SECONDS, ["backbone"]
+        )
+        self._let_go = self._counter("let_go", "Backbones that left the device.", ["backbone"])
         self._batch = self._histogram("batch_size", "Network inputs in a batch.", _IMAGES)
         self._images = self._counter("images", "Interactive images by outcome.", ["outcome"])
         self._items = self._counter("job_items", "Job items by outcome.", ["outcome"])
@@ -57,6 +61,14 @@ class WorkerMetrics:
         """A batch of so many inputs went through a backbone in that time."""
         self._inference.labels(backbone).observe(seconds)
         self._batch.observe(inputs)
+
+    def loaded(self, backbone: str, seconds: float) -> None:
+        """A backbone was loaded onto the device, and tried, in that time."""
+        self._load.labels(backbone).observe(seconds)
+
+    def let_go(self, backbone: str) -> None:
+        """A backbone left the device."""
+        self._let_go.labels(backbone).inc()
 
     def answered(self, outcome: str) -> None:
         """An interactive image ended: `ok`, or the code of its error."""

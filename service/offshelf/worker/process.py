@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
 
-    from offshelf.engine.interface import Resident
     from offshelf.queue.broker import JobBroker
     from offshelf.queue.directory import RedisDirectory
     from offshelf.queue.jobs import RedisJobs
-    from offshelf.schemas import BackboneBody, FeatureParams
+    from offshelf.schemas import FeatureParams
     from offshelf.worker.health import Health
     from offshelf.worker.intake import Intake
     from offshelf.worker.interface import Extractor
     from offshelf.worker.metrics import WorkerMetrics
+    from offshelf.worker.post import Post
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +77,8 @@ class Timing:
 class WorkerProcess:
     """Runs one worker until `health` says that it is to end.
 
-    `broker` has its actors and middleware; `backbones` lists what is published, `residents` what
-    is loaded; `preload` is loaded and warmed up before the worker calls itself ready.
+    `broker` has its actors and middleware; `post` knows what is published;
+    `preload` is loaded and warmed up before the worker calls itself ready.
     """
 
     def __init__(
@@ -86,12 +86,11 @@ class WorkerProcess:
         identity: Identity,
         health: Health,
         extractor: Extractor,
-        residents: Callable[[], Sequence[Resident]],
         intake: Intake,
         broker: JobBroker,
         jobs: RedisJobs,
         directory: RedisDirectory,
-        backbones: Callable[[], list[BackboneBody]],
+        post: Post,
         metrics: WorkerMetrics,
         preload: Sequence[FeatureParams],
         timing: Timing,
@@ -100,12 +99,11 @@ class WorkerProcess:
         self._identity = identity
         self._health = health
         self._extractor = extractor
-        self._residents = residents
         self._intake = intake
         self._broker = broker
         self._jobs = jobs
         self._directory = directory
-        self._backbones = backbones
+        self._post = post
         self._metrics = metrics
         self._preload = preload
         self._timing = timing
@@ -151,7 +149,8 @@ class WorkerProcess:
             if self._health.ended:
                 return
             try:
-                self._extractor.resolve(params)
+                with self._extractor.resolve(params):
+                    pass
             except WorkerError as error:
                 self._health.broken(error)
             except OffshelfError as error:
@@ -172,8 +171,7 @@ class WorkerProcess:
 
     def _try_canary(self) -> None:
         try:
-            for resident in self._residents():
-                self._extractor.canary(resident, CANARY_TIMEOUT_S)
+            self._extractor.canaries(CANARY_TIMEOUT_S)
         except WorkerError as error:
             self._health.broken(error)
 
@@ -235,7 +233,9 @@ class WorkerProcess:
     def _publish(self) -> None:
         ttl_s = max(RECORD_MIN_S, BEATS_TO_LIVE * self._timing.beat_s)
         try:
-            self._directory.publish(self._body(), ttl_s)
+            self._post.look()
+            station = self._post.told(self._rate)
+            self._directory.publish(self._body(), station, self._post.catalogue, ttl_s)
         except Exception as error:  # noqa: BLE001 - without a next beat we would count as dead
             log.warning("no heartbeat: %r", error)
 
@@ -251,7 +251,8 @@ class WorkerProcess:
             started_s=self._identity.started_s,
             beat_s=self._clock(),
             default_backbone=self._identity.default_backbone,
-            backbones=self._backbones(),
+            resident=self._post.residents(),
+            memory_bytes=self._extractor.budget,
             images_per_s=self._rate,
             metrics=self._metrics.text(),
         )

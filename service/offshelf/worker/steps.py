@@ -158,8 +158,8 @@ class JobSteps:
         request = request_of(job)
         dataset = self._dataset(job.owner, request.dataset)
         check_request(dataset, request)
-        plan = self._extractor.resolve(params_of(request))
-        pinned = Pinned.from_plan(plan, self._shard_size(dataset.id))
+        with self._extractor.resolve(params_of(request)) as plan:
+            pinned = Pinned.from_plan(plan, self._shard_size(dataset.id))
         self._jobs.advance(job.id, JobState.RUNNING, stage="extracting", result=asdict(pinned))
         total = len(dataset.items)
         self._jobs.plan(job.id, "extracting", total, pinned.shards(total))

@@ -11,17 +11,38 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pytest
 
+from offshelf.core.routing import ANY, Station, Takes
 from offshelf.errors import CapacityError, DeadlineExceeded, DependencyError, NoWorker, WorkerError
 from offshelf.queue import connection
-from offshelf.queue.directory import INTERACTIVE_KEY, RedisDirectory, rate_key
+from offshelf.queue.directory import RedisDirectory, station_key
 from offshelf.queue.embedded import EmbeddedValkey
 from offshelf.queue.interactive import AsyncInteractive, RedisInbox, gone_key
 from offshelf.queue.messages import ImageReply, ImageRequest, TapRow
+from offshelf.queue.routes import ROUTES_KEY, list_key
 from offshelf.schemas import WorkerBody
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+
+
+LIST = list_key("fakenet")
+TAKES = Takes((ANY, "fakenet"))
+
+
+def publish(
+    directory: RedisDirectory,
+    worker_id: str = "w1",
+    ttl_s: float = 30,
+    serves: str = "fakenet",
+    resident: str = "",
+    images_per_s: float = 10.0,
+) -> None:
+    """A live worker; names of backbones are parted by spaces."""
+    station = Station(
+        "fakenet", frozenset(serves.split()), frozenset(resident.split()), images_per_s
+    )
+    directory.publish(worker_body(worker_id, images_per_s), station, [], ttl_s)
 
 
 def worker_body(worker_id: str = "w1", images_per_s: float = 10.0) -> WorkerBody:
@@ -35,7 +56,6 @@ def worker_body(worker_id: str = "w1", images_per_s: float = 10.0) -> WorkerBody
         started_s=0.0,
         beat_s=0.0,
         default_backbone="fakenet",
-        backbones=[],
         images_per_s=images_per_s,
     )
 
@@ -89,7 +109,7 @@ class EchoWorker:
         self._thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> Self:
-        self._directory.publish(worker_body(), ttl_s=30)
+        publish(self._directory)
         self._thread.start()
         return self
 
@@ -100,7 +120,7 @@ class EchoWorker:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            taken = self._inbox.take(8, 0.1)
+            taken = self._inbox.take(8, 0.1, TAKES)
             self._inbox.reply([(r.reply_to, echo(r)) for r in reversed(taken)])
 
 
@@ -132,11 +152,11 @@ async def test_a_bug_in_reading_replies_fails_who_waits_and_is_not_the_end(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with connection.connect(url, connection.STATE) as client:
-        RedisDirectory(client).publish(worker_body(), 30)
+        publish(RedisDirectory(client))
         async with asker(url) as interactive:
             ask = asyncio.create_task(interactive.ask(requests(interactive, "r", 1)))
-            await until(lambda: client.llen(INTERACTIVE_KEY))
-            (request,) = RedisInbox(client).take(1, 1.0)
+            await until(lambda: client.llen(LIST))
+            (request,) = RedisInbox(client).take(1, 1.0, TAKES)
             with monkeypatch.context() as patch:
                 patch.setattr(interactive, "_dispatch", lambda _: 1 / 0)
                 RedisInbox(client).reply([(interactive.inbox, echo(request))])
@@ -154,16 +174,16 @@ async def test_a_worker_that_left_in_order_causes_nothing_to_be_sent_again(
     monkeypatch.setattr("offshelf.queue.interactive.WORKERS_S", 0.05)
     with connection.connect(url, connection.STATE) as client:
         directory, inbox = RedisDirectory(client), RedisInbox(client)
-        directory.publish(worker_body("leaves"), 30)
-        directory.publish(worker_body("lives"), 30)
+        publish(directory, "leaves")
+        publish(directory, "lives")
         async with asker(url) as interactive:
             ask = asyncio.create_task(interactive.ask(requests(interactive, "r", 1)))
-            await until(lambda: client.llen(INTERACTIVE_KEY))
-            (taken,) = inbox.take(1, 1.0)
+            await until(lambda: client.llen(LIST))
+            (taken,) = inbox.take(1, 1.0, TAKES)
             directory.withdraw("leaves", answered=True)
-            await until(lambda: list(interactive._rates) == ["lives"])
+            await until(lambda: list(interactive._stations) == ["lives"])
             await asyncio.sleep(0.2)  # several looks at the workers
-            assert client.llen(INTERACTIVE_KEY) == 0
+            assert client.llen(LIST) == 0
             inbox.reply([(taken.reply_to, echo(taken))])
             await ask
 
@@ -173,16 +193,16 @@ async def test_what_was_sent_after_a_worker_vanished_is_not_sent_again(
 ) -> None:
     with connection.connect(url, connection.STATE) as client:
         directory = RedisDirectory(client)
-        directory.publish(worker_body("vanishes"), 30)
-        directory.publish(worker_body("lives"), 30)
+        publish(directory, "vanishes")
+        publish(directory, "lives")
         async with asker(url) as interactive:
             before = asyncio.create_task(interactive.ask(requests(interactive, "before", 1)))
-            await until(lambda: client.llen(INTERACTIVE_KEY))
-            client.delete(rate_key("vanishes"))
-            interactive._rates_until_s = 0.0
+            await until(lambda: client.llen(LIST))
+            client.delete(station_key("vanishes"))
+            interactive._stations_until_s = 0.0
             after = asyncio.create_task(interactive.ask(requests(interactive, "after", 1)))
-            await until(lambda: client.llen(INTERACTIVE_KEY) == 3)
-            taken = RedisInbox(client).take(9, 1.0)
+            await until(lambda: client.llen(LIST) == 3)
+            taken = RedisInbox(client).take(9, 1.0, TAKES)
             assert [r.request_id for r in taken] == ["before", "after", "before"]
             RedisInbox(client).reply([(r.reply_to, echo(r)) for r in taken])
             await asyncio.gather(before, after)
@@ -190,10 +210,10 @@ async def test_what_was_sent_after_a_worker_vanished_is_not_sent_again(
 
 async def test_a_client_that_leaves_is_told_to_the_workers(url: str) -> None:
     with connection.connect(url, connection.STATE) as client:
-        RedisDirectory(client).publish(worker_body(), 30)
+        publish(RedisDirectory(client))
         async with asker(url) as interactive:
             ask = asyncio.create_task(interactive.ask(requests(interactive, "r", 3)))
-            await until(lambda: client.llen(INTERACTIVE_KEY) == 3)
+            await until(lambda: client.llen(LIST) == 3)
             sent_s = time.time()
             ask.cancel()
             await until(lambda: RedisInbox(client).gone({"r", "other"}))
@@ -220,23 +240,26 @@ async def test_without_a_worker_nothing_is_queued(url: str) -> None:
         with pytest.raises(NoWorker):
             await interactive.ask(requests(interactive, "r", 1))
     with connection.connect(url, connection.STATE) as client:
-        assert client.llen(INTERACTIVE_KEY) == 0
+        assert client.llen(LIST) == 0
 
 
 async def test_too_much_queued_is_refused_with_the_time_it_takes(url: str) -> None:
     with connection.connect(url, connection.STATE) as client:
-        RedisDirectory(client).publish(worker_body("w1", 10.0), 30)
-        RedisDirectory(client).publish(worker_body("w2", 30.0), 30)
-        client.rpush(INTERACTIVE_KEY, *[b"x"] * 400)
+        publish(RedisDirectory(client), "w1", images_per_s=10.0)
+        publish(RedisDirectory(client), "w2", images_per_s=30.0)
+        client.rpush(LIST, *[b"x"] * 300)
+        client.rpush(list_key("othernet"), *[b"x"] * 100)
+        client.sadd(ROUTES_KEY, "fakenet", "othernet", "empty")
         async with asker(url, max_queued=400) as interactive:
             with pytest.raises(CapacityError) as refused:
                 await interactive.ask(requests(interactive, "r", 1))
+        assert client.smembers(ROUTES_KEY) == {b"fakenet", b"othernet"}
     assert refused.value.retry_after_s == pytest.approx(10.0)
 
 
 async def test_an_ask_ends_at_its_deadline_and_leaves_nothing_behind(url: str) -> None:
     with connection.connect(url, connection.STATE) as client:
-        RedisDirectory(client).publish(worker_body(), 30)
+        publish(RedisDirectory(client))
         async with asker(url) as interactive:
             with pytest.raises(DeadlineExceeded):
                 await interactive.ask(requests(interactive, "r", 3, timeout_s=0.2))
@@ -245,7 +268,7 @@ async def test_an_ask_ends_at_its_deadline_and_leaves_nothing_behind(url: str) -
 
 async def test_an_ask_that_is_cancelled_leaves_nothing_behind(url: str) -> None:
     with connection.connect(url, connection.STATE) as client:
-        RedisDirectory(client).publish(worker_body(), 30)
+        publish(RedisDirectory(client))
         async with asker(url) as interactive:
             ask = asyncio.create_task(interactive.ask(requests(interactive, "r", 3)))
             await until(lambda: len(interactive._pending) == 3)
@@ -258,7 +281,7 @@ async def test_an_ask_that_is_cancelled_leaves_nothing_behind(url: str) -> None:
 async def test_an_ask_ends_when_the_last_worker_has_gone(url: str) -> None:
     with connection.connect(url, connection.STATE) as client:
         directory = RedisDirectory(client)
-        directory.publish(worker_body(), 30)
+        publish(directory)
         async with asker(url) as interactive:
             ask = asyncio.create_task(interactive.ask(requests(interactive, "r", 1)))
             await until(lambda: interactive._pending)
@@ -271,16 +294,16 @@ async def test_an_ask_ends_when_the_last_worker_has_gone(url: str) -> None:
 async def test_what_died_with_one_worker_is_answered_by_another(url: str) -> None:
     with connection.connect(url, connection.STATE) as client:
         directory, inbox = RedisDirectory(client), RedisInbox(client)
-        directory.publish(worker_body("dies"), 30)
-        directory.publish(worker_body("lives"), 30)
+        publish(directory, "dies")
+        publish(directory, "lives")
         async with asker(url) as interactive:
             ask = asyncio.create_task(interactive.ask(requests(interactive, "r", 2)))
-            await until(lambda: client.llen(INTERACTIVE_KEY) == 2)
-            lost = inbox.take(2, 1.0)
-            await interactive._live_rates()
-            client.delete(rate_key("dies"))
-            await until(lambda: client.llen(INTERACTIVE_KEY) == 2)
-            for request in [*inbox.take(2, 1.0), *lost]:  # the dead one's may still arrive
+            await until(lambda: client.llen(LIST) == 2)
+            lost = inbox.take(2, 1.0, TAKES)
+            await interactive._live_stations()
+            client.delete(station_key("dies"))
+            await until(lambda: client.llen(LIST) == 2)
+            for request in [*inbox.take(2, 1.0, TAKES), *lost]:  # the dead one's may still arrive
                 reply = ImageReply(request.request_id, request.index, backbone="fakenet")
                 inbox.reply([(request.reply_to, reply)])
             async with asyncio.timeout(10):
@@ -294,10 +317,10 @@ async def test_a_server_killed_under_an_ask_ends_it_and_the_next_one_is_answered
     url = server.start()
     try:
         with connection.connect(url, connection.STATE) as client:
-            RedisDirectory(client).publish(worker_body(), 60)
+            publish(RedisDirectory(client))
             async with asker(url) as interactive:
                 ask = asyncio.create_task(interactive.ask(requests(interactive, "r", 2)))
-                await until(lambda: client.llen(INTERACTIVE_KEY))
+                await until(lambda: client.llen(LIST))
                 os.kill(server.process_id(), signal.SIGKILL)
                 async with asyncio.timeout(10):
                     with pytest.raises(DependencyError):
@@ -313,18 +336,18 @@ async def test_a_server_killed_under_an_ask_ends_it_and_the_next_one_is_answered
 def test_a_worker_takes_no_more_than_it_asks_for(url: str) -> None:
     with connection.connect(url, connection.STATE) as client:
         packed = [ImageRequest("r", index, "inbox", 0.0, {}, b"", 0.0).pack() for index in range(5)]
-        client.rpush(INTERACTIVE_KEY, packed[0], b"garbage", *packed[1:])
+        client.rpush(LIST, packed[0], b"garbage", *packed[1:])
         inbox = RedisInbox(client)
-        assert [r.index for r in inbox.take(4, 0.1)] == [0, 1, 2]
-        assert [r.index for r in inbox.take(4, 0.1)] == [3, 4]
-        assert inbox.take(4, 0.05) == []
+        assert [r.index for r in inbox.take(4, 0.1, TAKES)] == [0, 1, 2]
+        assert [r.index for r in inbox.take(4, 0.1, TAKES)] == [3, 4]
+        assert inbox.take(4, 0.05, TAKES) == []
 
 
 def test_a_worker_that_stops_beating_leaves_the_directory(url: str) -> None:
     with connection.connect(url, connection.STATE) as client:
         directory = RedisDirectory(client)
-        directory.publish(worker_body("b"), 30)
-        directory.publish(worker_body("a"), 0.03)
+        publish(directory, "b")
+        publish(directory, "a", 0.03)
         deadline_s = time.monotonic() + 5
         while [body.id for body in directory.workers()] != ["b"]:
             assert time.monotonic() < deadline_s

@@ -18,13 +18,24 @@ from offshelf.worker.catalogue import describe
 from offshelf.worker.health import Health
 from offshelf.worker.intake import Intake
 from offshelf.worker.metrics import WorkerMetrics
+from offshelf.worker.post import Post
 from offshelf.worker.process import Identity, Timing, WorkerProcess
 from tests.integration.queue.test_broker import Rig
 from tests.integration.queue.test_interactive import asker, requests, until
-from tests.unit.worker.fakes import CARD, put_dataset, separable
+from tests.unit.worker.fakes import CARD, FakeResident, put_dataset, separable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+class FakeResidency:
+    """One backbone is there and one is on its way."""
+
+    def loaded(self) -> dict[tuple[str, str | None], FakeResident]:
+        return {("fakenet", "random:0"): FakeResident()}
+
+    def coming(self) -> list[tuple[str, str | None]]:
+        return [("othernet", None)]
 
 
 class Running:
@@ -38,16 +49,22 @@ class Running:
         metrics = WorkerMetrics()
         self.directory = RedisDirectory(self.rig.state)
         inbox = RedisInbox(connection.connect(url, connection.STATE))
+        post = Post(
+            "w1",
+            "fakenet",
+            FakeResidency(),  # type: ignore[arg-type]
+            lambda: describe([CARD], lambda _: None, "fakenet"),
+            self.directory.stations,
+        )
         self.process = WorkerProcess(
             Identity("w1", "fake", "cpu", "fakenet", 0.0),
             self.health,
             self.rig.extractor,
-            lambda: [self.rig.extractor.resident],
-            Intake(inbox, self.rig.extractor, metrics, 16, self.health),
+            Intake(inbox, self.rig.extractor, metrics, 16, self.health, post.takes),
             self.rig.broker,
             self.rig.jobs,
             self.directory,
-            lambda: describe([CARD], lambda _: None, [self.rig.extractor.resident], "fakenet"),
+            post,
             metrics,
             [FeatureParams(backbone="fakenet"), FeatureParams(backbone="nonet")],
             Timing(beat_s=0.05, drain_s=drain_s, canary_s=canary_s, sweep_s=sweep_s),
@@ -81,8 +98,12 @@ def test_a_worker_publishes_what_it_has(running: Running) -> None:
     (body,) = running.directory.workers()
     assert (body.id, body.ready, body.device) == ("w1", True, "cpu")
     assert "nonet" in body.detail  # what could not be preloaded
-    (backbone,) = body.backbones
-    assert (backbone.name, backbone.default, backbone.resident) == ("fakenet", True, ["random:0"])
+    here = [(one.backbone, one.weights, one.bytes, one.state) for one in body.resident]
+    assert here == [("fakenet", "random:0", 24, "ready"), ("othernet", "", 0, "loading")]
+    ((backbone,),) = running.directory.catalogues().values()
+    assert (backbone.name, backbone.default) == ("fakenet", True)
+    station = running.directory.stations()["w1"]
+    assert (station.serves, station.resident) == ({"fakenet"}, {"fakenet", "othernet"})
     assert backbone.weights["present"] is False
     assert "offshelf_queue_seconds" in body.metrics
 
@@ -128,7 +149,7 @@ def test_a_broken_device_turns_the_worker_red_and_ends_it_with_an_error(running:
 def test_the_canary_is_tried_when_idle(url: str) -> None:
     running = Running(url, canary_s=0.02)
     try:
-        running.rig.until(lambda: running.rig.extractor.canaries >= 3)
+        running.rig.until(lambda: running.rig.extractor.canaries_run >= 3)
     finally:
         running.close()
     assert running.status == 0
@@ -181,10 +202,10 @@ def test_a_heartbeat_that_fails_is_not_the_last(
     publish = running.directory.publish
     failures = [DependencyError("away"), RuntimeError("a bug")]
 
-    def unreliable(body: object, ttl_s: float) -> None:
+    def unreliable(*told: object) -> None:
         if failures:
             raise failures.pop()
-        publish(body, ttl_s)  # type: ignore[arg-type]
+        publish(*told)  # type: ignore[arg-type]
         published.set()
 
     monkeypatch.setattr(running.directory, "publish", unreliable)

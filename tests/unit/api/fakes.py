@@ -213,12 +213,18 @@ class FakeDirectory:
     """Workers and a queue length that tests set."""
 
     alive: list[WorkerBody] = field(default_factory=list)
+    told: dict[str, list[BackboneBody]] = field(default_factory=dict)
     queued: int = 0
     failure: DependencyError | None = None
 
     def workers(self) -> list[WorkerBody]:
         self.ping()
         return self.alive
+
+    def catalogues(self) -> dict[str, list[BackboneBody]]:
+        """Those that a test sets; alexnet for the other workers."""
+        self.ping()
+        return {one.id: self.told.get(one.id, [backbone("alexnet")]) for one in self.alive}
 
     def queued_images(self) -> int:
         self.ping()
@@ -229,7 +235,7 @@ class FakeDirectory:
             raise self.failure
 
 
-def backbone(name: str, *, present: bool = True, resident: Sequence[str] = ()) -> BackboneBody:
+def backbone(name: str, *, present: bool = True) -> BackboneBody:
     """A backbone as a worker publishes it."""
     return BackboneBody(
         name=name,
@@ -239,7 +245,6 @@ def backbone(name: str, *, present: bool = True, resident: Sequence[str] = ()) -
         classes=1000,
         paper="",
         weights={"present": present},
-        resident=list(resident),
     )
 
 
@@ -254,7 +259,6 @@ def worker(name: str, *, ready: bool = True, **more: Any) -> WorkerBody:
         "started_s": 0.0,
         "beat_s": 1.0,
         "default_backbone": "alexnet",
-        "backbones": [backbone("alexnet", resident=[name])],
     }
     return WorkerBody(id=name, ready=ready, **{**fields, **more})
 

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from offshelf.errors import DependencyError
+from offshelf.schemas import ResidentBody
 from tests.unit.api.fakes import backbone, files, worker
 
 if TYPE_CHECKING:
@@ -79,14 +80,26 @@ async def test_not_ready_without_redis(http: httpx.AsyncClient, ports: Ports) ->
 
 
 async def test_backbones_of_all_workers_are_merged(http: httpx.AsyncClient, ports: Ports) -> None:
-    ports.directory.alive = [
-        worker("w1", backbones=[backbone("vgg16", present=False), backbone("alexnet")]),
-        worker("w2", backbones=[backbone("vgg16", resident=["IMAGENET1K_V1"])]),
-    ]
+    there = ResidentBody(backbone="vgg16", weights="IMAGENET1K_V1", bytes=553)
+    ports.directory.alive = [worker("w1"), worker("w2", resident=[there])]
+    ports.directory.told = {
+        "w1": [backbone("vgg16", present=False), backbone("alexnet")],
+        "w2": [backbone("vgg16")],
+    }
     page = (await http.get("/v1/backbones")).json()
     assert [b["name"] for b in page["items"]] == ["alexnet", "vgg16"]
     one = (await http.get("/v1/backbones/vgg16")).json()
-    assert (one["weights"], one["resident"]) == ({"present": True}, ["IMAGENET1K_V1"])
+    assert one["weights"] == {"present": True}
+    assert one["resident"] == [
+        {
+            "worker": "w2",
+            "host": "here",
+            "device": "cpu",
+            "weights": "IMAGENET1K_V1",
+            "bytes": 553,
+            "state": "ready",
+        }
+    ]
     missing = await http.get("/v1/backbones/vgg17")
     assert missing.status_code == 404
     assert "did you mean vgg16" in missing.json()["detail"]

@@ -69,6 +69,7 @@ class FakeResident(Resident):
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     digest: str = "d" * 64
     size: int = 1
+    closed: bool = False
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -88,10 +89,14 @@ class FakeResident(Resident):
     def resolve_tap(self, name: str) -> tuple[str, Tap, bool, str]:
         return CARD.resolve_tap(name)
 
+    def close(self) -> None:
+        self.closed = True
+
     def forward(
         self, batch: Sequence[Inputs], outputs: Sequence[Output]
     ) -> dict[Output, Sequence[Features]]:
         """Images of one input each go to `behave` together; one of several is a stack."""
+        assert not self.closed, "a backbone runs whose memory was freed"
         self.entered.release()
         assert self.gate.wait(20), "the test never opened the gate"
         images = [np.concatenate(inputs) for inputs in batch]
@@ -108,6 +113,10 @@ class FakeEngine(Engine):
 
     on_load: Callable[[], None] = lambda: None
     loads: list[tuple[str, str | None]] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
+    memory: int = 100
+    made: list[FakeResident] = field(default_factory=list)
+    reclaimed: int = 0
 
     @property
     def name(self) -> str:
@@ -117,9 +126,19 @@ class FakeEngine(Engine):
     def device(self) -> str:
         return "cpu"
 
+    def canonical(self, backbone: str, weights: str | None) -> str | None:
+        return None if weights == "PINNED" else weights
+
+    def footprint(self, backbone: str, weights: str | None) -> int:
+        return self.sizes.get(backbone, 1)
+
+    def reclaim(self) -> None:
+        self.reclaimed += 1
+
     def load(self, backbone: str, weights: str | None) -> FakeResident:
         self.loads.append((backbone, weights))
         self.on_load()
-        if backbone != "fake":
+        if not backbone.startswith("fake"):
             raise UnknownName(f"no backbone named {backbone!r}")
-        return FakeResident()
+        self.made.append(FakeResident(size=self.sizes.get(backbone, 1)))
+        return self.made[-1]

@@ -196,7 +196,7 @@ def test_a_broken_device_fails_all_and_is_told() -> None:
             extractor.submit(grey(1), plan, Lane.INTERACTIVE).result(SOON_S)
     assert told.wait(SOON_S)
     with pytest.raises(WorkerError):
-        extractor.canary(fake, SOON_S)
+        extractor.canaries(SOON_S)
     extractor.close(5)
 
 
@@ -204,11 +204,11 @@ def test_the_canary_goes_through_the_device_thread(extractor: Extractor) -> None
     params = FeatureParams(taps=["mean"])
     fake = fake_of(extractor, params)
     before = len(fake.batches)
-    extractor.canary(fake, SOON_S)
+    extractor.canaries(SOON_S)
     assert sum(len(batch) for batch in fake.batches[before:]) == 2
     fake.gate.clear()
     with pytest.raises(WorkerError, match="no canary"):
-        extractor.canary(fake, 0.01)
+        extractor.canaries(0.01)
     fake.gate.set()
 
 

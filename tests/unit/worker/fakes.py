@@ -6,7 +6,7 @@ import hashlib
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -51,6 +51,10 @@ class FakeResident:
         default_factory=lambda: WeightsInfo("random", "random:0", "d" * 64, "none")
     )
 
+    @property
+    def nbytes(self) -> int:
+        return 4 * D
+
     def forward(self, batch: Any, outputs: Any) -> Any:
         raise AssertionError("the fake extractor does not run its resident")
 
@@ -59,6 +63,13 @@ class FakeResident:
 class FakePlan:
     resident: FakeResident
     specs: dict[str, FeatureSpec]
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed.set()
 
     @property
     def bytes_per_image(self) -> int:
@@ -80,16 +91,19 @@ class FakeExtractor:
         self.hold = threading.Event()
         self.hold.set()
         self.faults: list[BaseException] = []
-        self.canaries = 0
+        self.canaries_run = 0
         self.closing = threading.Event()
         self.loading = threading.Event()  # until it is set nothing but the default is there
         self.loading.set()
         self.resolved: list[FeatureParams] = []
+        self.plans: list[FakePlan] = []
+        self.budget = 1 << 30
         self._pool = ThreadPoolExecutor(4)
 
-    def is_loaded(self, backbone: str | None, weights: str | None) -> bool:
-        hash((backbone, weights))
-        return weights is None or self.loading.is_set()
+    def resolve_loaded(self, params: FeatureParams) -> FakePlan | None:
+        if params.weights is not None and not self.loading.is_set():
+            return None
+        return self.resolve(params)
 
     def resolve(self, params: FeatureParams) -> FakePlan:
         self.resolved.append(params)
@@ -102,7 +116,8 @@ class FakeExtractor:
             tap: FeatureSpec("fakenet", weights.digest, tap, params.view, PREPROCESSING)
             for tap in params.taps
         }
-        return FakePlan(self.resident, specs)
+        self.plans.append(FakePlan(self.resident, specs))
+        return self.plans[-1]
 
     def submit(
         self, image: bytes, plan: Any, lane: Lane, deadline_s: float | None = None
@@ -119,8 +134,8 @@ class FakeExtractor:
             raise InvalidImage("no image")
         return {tap: features_of(image, tap) for tap in plan.specs}
 
-    def canary(self, resident: Any, timeout_s: float) -> None:
-        self.canaries += 1
+    def canaries(self, timeout_s: float) -> None:
+        self.canaries_run += 1
         if self.faults:
             raise self.faults.pop()
 

@@ -33,7 +33,7 @@ def card(tmp_path: Path) -> Card:
 
 
 def told(card: Card, place: Location | None) -> dict[str, Any]:
-    (body,) = describe([card], lambda _: place, [], "alexnet")
+    (body,) = describe([card], lambda _: place, "alexnet")
     return body.weights
 
 

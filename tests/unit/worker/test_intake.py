@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from offshelf.core.routing import Takes
 from offshelf.errors import DependencyError, WorkerError
 from offshelf.queue.messages import ImageReply, ImageRequest, TapRow
 from offshelf.worker.health import Health
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
 IMAGE = bytes(range(10, 20))
+TAKES = Takes(("-", "fakenet"))
 
 
 class QueueInbox:
@@ -33,7 +35,8 @@ class QueueInbox:
         self.left: dict[str, float] = {}
         self.groups: list[int] = []
 
-    def take(self, max_images: int, timeout_s: float) -> list[ImageRequest]:
+    def take(self, max_images: int, timeout_s: float, takes: Takes) -> list[ImageRequest]:
+        assert takes is TAKES
         self._fail()
         found: list[ImageRequest] = []
         with suppress(queue.Empty):
@@ -71,6 +74,7 @@ class Rig:
             self.metrics,
             max_inflight,
             self.health,
+            lambda: TAKES,
             clock=lambda: 100.0,
             max_answer_bytes=1000,
         )

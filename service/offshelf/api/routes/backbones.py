@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 # ruff: noqa: TC001 - FastAPI reads the annotations of routes at run time
+from typing import TYPE_CHECKING
+
 from fastapi import APIRouter
 
 from offshelf.api.openapi import problems
 from offshelf.api.services import Services, ServicesOf
 from offshelf.errors import NoWorker, UnknownName
 from offshelf.registry import unknown
-from offshelf.schemas import BackboneBody, Page
+from offshelf.schemas import BackboneBody, Page, Residence, WorkerBody
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 router = APIRouter(prefix="/v1/backbones", tags=["backbones"])
 
@@ -35,20 +40,38 @@ def get_backbone(name: str, services: ServicesOf) -> BackboneBody:
 def _merged(services: Services) -> dict[str, BackboneBody]:
     """By name; where workers differ, the one that has the weights speaks for the backbone."""
     workers = services.directory.workers()
-    if not workers:
+    catalogues = services.directory.catalogues()
+    if not workers or not catalogues:
         raise NoWorker("no worker is alive, so it is not known which backbones there are")
     found: dict[str, BackboneBody] = {}
-    for backbone in (backbone for worker in workers for backbone in worker.backbones):
+    for backbone in (backbone for told in catalogues.values() for backbone in told):
         known = found.get(backbone.name)
         found[backbone.name] = _both(known, backbone) if known else backbone
+    where = _residences(workers)
+    return {
+        name: body.model_copy(update={"resident": where.get(name, [])})
+        for name, body in found.items()
+    }
+
+
+def _residences(workers: Sequence[WorkerBody]) -> dict[str, list[Residence]]:
+    """Where each backbone is on a device."""
+    found: dict[str, list[Residence]] = {}
+    for worker in workers:
+        for told in worker.resident:
+            found.setdefault(told.backbone, []).append(
+                Residence(
+                    worker=worker.id,
+                    host=worker.host,
+                    device=worker.device,
+                    weights=told.weights,
+                    bytes=told.bytes,
+                    state=told.state,
+                )
+            )
     return found
 
 
 def _both(one: BackboneBody, other: BackboneBody) -> BackboneBody:
     better = other if other.weights.get("present") and not one.weights.get("present") else one
-    return better.model_copy(
-        update={
-            "default": one.default or other.default,
-            "resident": sorted({*one.resident, *other.resident}),
-        }
-    )
+    return better.model_copy(update={"default": one.default or other.default})

@@ -1,0 +1,90 @@
+"""This worker's post in the queue: what it tells of itself, and which requests it takes."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from offshelf.core.routing import Station, Takes, takes
+from offshelf.errors import DependencyError
+from offshelf.schemas import ResidentBody
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from offshelf.engine.residency import Residency
+    from offshelf.schemas import BackboneBody
+
+log = logging.getLogger(__name__)
+
+# Files of weights come and go seldom, and looking for all of them takes a while.
+CATALOGUE_BEATS: Final = 5
+
+
+class Post:
+    """Kept up to date by the heartbeat, read by the intake; no method raises.
+
+    `describe` lists the backbones, `others` the stations of all live workers by id.
+    """
+
+    def __init__(
+        self,
+        worker_id: str,
+        default_backbone: str,
+        residency: Residency,
+        describe: Callable[[], list[BackboneBody]],
+        others: Callable[[], Mapping[str, Station]],
+    ) -> None:
+        self._id = worker_id
+        self._residency = residency
+        self._describe = describe
+        self._others = others
+        self._beats = 0
+        self._elsewhere: Sequence[Station] = ()
+        self.catalogue: list[BackboneBody] = []
+        self.station = Station(default_backbone, frozenset())
+
+    def look(self) -> None:
+        """See which weights are here, and what the other workers hold."""
+        if self._beats % CATALOGUE_BEATS == 0:
+            self.catalogue = self._describe()
+            self.station = replace(self.station, serves=_serves(self.catalogue))
+        self._beats += 1
+        try:
+            stations = self._others()
+        except DependencyError as error:
+            log.warning("it is not known what the other workers hold: %s", error)
+            return
+        self._elsewhere = [one for name, one in stations.items() if name != self._id]
+
+    def told(self, images_per_s: float) -> Station:
+        """What to tell of ourselves now."""
+        return replace(self.station, resident=self._here(), images_per_s=images_per_s)
+
+    def takes(self) -> Takes:
+        """The routes to take requests from."""
+        return takes(replace(self.station, resident=self._here()), self._elsewhere)
+
+    def residents(self) -> list[ResidentBody]:
+        """What is on the device, or on its way there."""
+        there = [
+            ResidentBody(backbone=name, weights=one.weights.label, bytes=one.nbytes)
+            for (name, _), one in self._residency.loaded().items()
+        ]
+        coming = [
+            ResidentBody(backbone=name, weights=weights or "", state="loading")
+            for name, weights in self._residency.coming()
+        ]
+        return there + coming
+
+    def _here(self) -> frozenset[str]:
+        keys = [*self._residency.loaded(), *self._residency.coming()]
+        return frozenset(name for name, _ in keys)
+
+
+def _serves(catalogue: Sequence[BackboneBody]) -> frozenset[str]:
+    """The backbones whose weights are here or can be fetched."""
+    return frozenset(
+        body.name for body in catalogue if body.weights["present"] or body.weights["url"]
+    )
