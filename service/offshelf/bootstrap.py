@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from offshelf.schemas import BackboneBody
     from offshelf.settings import Settings
     from offshelf.worker.metrics import WorkerMetrics
+    from offshelf.worker.post import Post
     from offshelf.worker.process import WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -182,11 +183,7 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
     engine = TorchEngine(settings)
     extractor = Extractor(engine, settings, observer=metrics, on_broken=health.broken)
     broker = _broker(settings, redis_url)
-    _declare_steps(settings, broker, jobs, extractor, metrics)
-    inbox = RedisInbox(connection.connect(redis_url, connection.STATE))
-
-    worker_id = uuid.uuid4().hex
-    directory = RedisDirectory(state)
+    worker_id, directory = uuid.uuid4().hex, RedisDirectory(state)
     post = Post(
         worker_id,
         settings.default_backbone,
@@ -194,6 +191,8 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
         lambda: _catalogue(settings),
         directory.stations,
     )
+    _declare_steps(settings, broker, jobs, extractor, metrics, post)
+    inbox = RedisInbox(connection.connect(redis_url, connection.STATE))
     return WorkerProcess(
         identity=Identity(
             id=worker_id,
@@ -229,22 +228,26 @@ def _declare_steps(
     jobs: RedisJobs,
     extractor: Extractor,
     metrics: WorkerMetrics,
+    post: Post,
 ) -> None:
     """Let the broker run the steps of jobs, each within its bound of tries."""
+    from offshelf.worker.handing_on import HandingOn
     from offshelf.worker.steps import JobSteps
     from offshelf.worker.training import Trainer
 
+    queue = DramatiqJobQueue(broker)
     steps = JobSteps(
         jobs=jobs,
         store=ObjectStore.open(settings.resolved_store_url),
         extractor=extractor,
-        queue=DramatiqJobQueue(broker),
+        queue=queue,
         trainer=Trainer(settings.train_timeout_s, settings.data_dir / "scratch"),
         metrics=metrics,
         shard_images=settings.shard_images,
     )
-    broker.add_middleware(Attempts(jobs, steps, settings.max_attempts))
-    declare_actors(broker, steps)
+    handler = HandingOn(steps, jobs, queue, post.elsewhere)
+    broker.add_middleware(Attempts(jobs, handler, settings.max_attempts))
+    declare_actors(broker, handler)
 
 
 def worker_health(settings: Settings) -> None:

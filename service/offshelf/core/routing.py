@@ -20,13 +20,14 @@ ANY: Final = "-"
 class Station:
     """What a worker tells of itself for routing.
 
-    `serves`: backbones whose weights it has or can fetch; `resident`: those on its device, or on
-    their way there; `default`: the one that a request without a name means; `images_per_s`: its
-    measured rate, 0 while there is none.
+    `serves`: backbones whose weights it has or can fetch; `holds`: those whose weights are in its
+    files; `resident`: those on its device, or on their way there; `default`: the one that a
+    request without a name means; `images_per_s`: its measured rate, 0 while there is none.
     """
 
     default: str
     serves: frozenset[str]
+    holds: frozenset[str] = frozenset()
     resident: frozenset[str] = frozenset()
     images_per_s: float = 0.0
 
@@ -46,6 +47,11 @@ def route(backbone: object, stations: Iterable[Station]) -> str:
         if name in station.serves:
             return str(name)
     return ANY
+
+
+def held_by_any(backbone: str | None, stations: Iterable[Station]) -> bool:
+    """Whether one of these has the weights of a backbone, or of its own default for None."""
+    return any((backbone or station.default) in station.holds for station in stations)
 
 
 def takes(mine: Station, others: Iterable[Station]) -> Takes:

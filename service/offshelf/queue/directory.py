@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Set: ids of the workers that have published; those without a record are dead.
 WORKERS_KEY: Final = f"{PREFIX}workers"
+# The fields of a station that are sets of backbones.
+_SETS: Final = ("serves", "holds", "resident")
 # For so long it is known that a worker left with everything answered.
 LEFT_S: Final = 120
 
@@ -114,15 +116,15 @@ class RedisDirectory:
 
 def station_json(station: Station) -> str:
     """A station as text."""
-    sets = {"serves": sorted(station.serves), "resident": sorted(station.resident)}
-    return json.dumps({**asdict(station), **sets})
+    return json.dumps(
+        {**asdict(station), **{name: sorted(getattr(station, name)) for name in _SETS}}
+    )
 
 
 def stations_of(ids: list[str], found: list[Any]) -> dict[str, Station]:
     """The stations by the ids of their workers; those without one have gone."""
     told = {name: json.loads(data) for name, data in zip(ids, found, strict=True) if data}
-    sets = ("serves", "resident")
     return {
-        name: Station(**{**one, **{field: frozenset(one[field]) for field in sets}})
+        name: Station(**{**one, **{field: frozenset(one[field]) for field in _SETS}})
         for name, one in told.items()
     }

@@ -79,7 +79,9 @@ class JobQueue(Protocol):
 class StepQueue(Protocol):
     """Hands the next step of a job to whichever worker is free."""
 
-    def enqueue(self, step: Step, job_id: str, index: int | None = None) -> None:
+    def enqueue(
+        self, step: Step, job_id: str, index: int | None = None, delay_s: float = 0.0
+    ) -> None:
         """Enqueue a step; `index` is the shard's number, for `Step.SHARD` only."""
         ...
 

@@ -77,7 +77,9 @@ class DramatiqJobQueue:
         """Enqueue the first step of a job; doing it twice does no harm."""
         self.enqueue(Step.START, job.id)
 
-    def enqueue(self, step: Step, job_id: str, index: int | None = None) -> None:
+    def enqueue(
+        self, step: Step, job_id: str, index: int | None = None, delay_s: float = 0.0
+    ) -> None:
         """Enqueue a step; `index` is the shard's number, for `Step.SHARD` only."""
         message: dramatiq.Message[None] = dramatiq.Message(
             queue_name=QUEUE_OF[step],
@@ -87,7 +89,7 @@ class DramatiqJobQueue:
             options={},
         )
         with translated():
-            self._broker.enqueue(message)
+            self._broker.enqueue(message, delay=int(1000 * delay_s) or None)
 
 
 def declare_actors(broker: dramatiq.Broker, handler: StepHandler) -> None:

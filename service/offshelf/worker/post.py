@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from offshelf.core.routing import Station, Takes, takes
+from offshelf.core.routing import Station, Takes, held_by_any, takes
 from offshelf.errors import DependencyError
 from offshelf.schemas import ResidentBody
 
@@ -49,7 +49,9 @@ class Post:
         """See which weights are here, and what the other workers hold."""
         if self._beats % CATALOGUE_BEATS == 0:
             self.catalogue = self._describe()
-            self.station = replace(self.station, serves=_serves(self.catalogue))
+            self.station = replace(
+                self.station, serves=_serves(self.catalogue), holds=_holds(self.catalogue)
+            )
         self._beats += 1
         try:
             stations = self._others()
@@ -65,6 +67,10 @@ class Post:
     def takes(self) -> Takes:
         """The routes to take requests from."""
         return takes(replace(self.station, resident=self._here()), self._elsewhere)
+
+    def elsewhere(self, backbone: str | None) -> bool:
+        """Whether another live worker has the weights of a backbone in its files."""
+        return held_by_any(backbone, self._elsewhere)
 
     def residents(self) -> list[ResidentBody]:
         """What is on the device, or on its way there."""
@@ -88,3 +94,8 @@ def _serves(catalogue: Sequence[BackboneBody]) -> frozenset[str]:
     return frozenset(
         body.name for body in catalogue if body.weights["present"] or body.weights["url"]
     )
+
+
+def _holds(catalogue: Sequence[BackboneBody]) -> frozenset[str]:
+    """The backbones whose weights are here."""
+    return frozenset(body.name for body in catalogue if body.weights["present"])

@@ -40,7 +40,10 @@ def publish(
 ) -> None:
     """A live worker; names of backbones are parted by spaces."""
     station = Station(
-        "fakenet", frozenset(serves.split()), frozenset(resident.split()), images_per_s
+        "fakenet",
+        frozenset(serves.split()),
+        resident=frozenset(resident.split()),
+        images_per_s=images_per_s,
     )
     directory.publish(worker_body(worker_id, images_per_s), station, [], ttl_s)
 

@@ -24,7 +24,7 @@ def held(residency: Residency, backbone: str, weights: str | None = None) -> Fut
     def ask() -> None:
         try:
             future.set_result(residency.hold(backbone, weights))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told to whoever waits
             future.set_exception(error)
 
     threading.Thread(target=ask, daemon=True).start()

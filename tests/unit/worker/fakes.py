@@ -183,7 +183,9 @@ class ListQueue:
     def __init__(self) -> None:
         self.steps: list[tuple[Step, str, int | None]] = []
 
-    def enqueue(self, step: Step, job_id: str, index: int | None = None) -> None:
+    def enqueue(
+        self, step: Step, job_id: str, index: int | None = None, delay_s: float = 0.0
+    ) -> None:
         self.steps.append((step, job_id, index))
 
     def run(self, perform: Callable[[Step, str, int | None], None]) -> None:
