@@ -1,9 +1,8 @@
 """CNN-F, CNN-M and CNN-S of Chatfield et al., BMVC 2014, as their Caffe files have them.
 
 Layer tables: the prototxt files of VGG_CNN_M_1024 and VGG_CNN_S in early commits of
-rbgirshick/py-faster-rcnn, and MatConvNet's `cnn_imagenet_init` for CNN-F and all pools. Where
-paper and file differ (CNN-S: the second convolution is padded in the paper), the file counts,
-since it is the file's weights that are brought.
+rbgirshick/py-faster-rcnn, and MatConvNet's `cnn_imagenet_init` for CNN-F and the last pools. Where
+they differ (MatConvNet's CNN-S normalises twice), the Caffe file counts: its weights are brought.
 """
 
 from __future__ import annotations

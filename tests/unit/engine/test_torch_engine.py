@@ -151,6 +151,7 @@ PINNED = {
     "squeezenet1_0": ("fire9", -0.025725),
     "resnet50": ("pool5", -0.332928),
     "alexnet": ("fc7", -0.178521),
+    "cnn_f": ("fc7", 0.608768),
 }
 
 
