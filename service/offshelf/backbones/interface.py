@@ -27,7 +27,7 @@ class Build(Protocol):
 
 
 class Unpack(Protocol):
-    """Read a packaged weights file that is not a plain state dict; imports torch when called."""
+    """Read a weights file that is not a plain state dict; imports torch when called."""
 
     def __call__(self, path: Path) -> dict[str, torch.Tensor]:
         """The float32 state dict for the network that `Build` makes."""
@@ -93,7 +93,8 @@ class Card:
     `weights` are the pinned ones: what runs where the caller names none, never to be changed for
     a name that was handed out. `others` are cards of the same name for other weights that are
     published for the network, by the name of the weights; each brings its own preprocessing,
-    and the taps' shapes where its input size differs.
+    and the taps' shapes where its input size differs. `formats` reads what the weights directory
+    may have besides torch's own formats: `<name><suffix>`, by suffix.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Card:
     classes: int = 1000
     paper: str = ""
     unpack: Unpack | None = None
+    formats: Mapping[str, Unpack] = field(default_factory=dict)
     others: Mapping[str, Card] = field(default_factory=dict)
     pinned: bool = True
 

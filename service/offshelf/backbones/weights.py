@@ -112,8 +112,9 @@ def _places(card: Card, settings: Settings) -> list[Location]:
     places = []
     if settings.weights_dir is not None:
         own = card.name if card.pinned else f"{card.name}.{card.weights.name}"
-        names = [f"{own}.safetensors", card.weights.filename]
-        places += [Location("directory", settings.weights_dir / name) for name in names if name]
+        names = [f"{own}.safetensors", card.weights.filename, *(own + s for s in card.formats)]
+        named = filter(None, dict.fromkeys(names))
+        places += [Location("directory", settings.weights_dir / name) for name in named]
     if card.weights.packaged is not None:
         places.append(Location("package", card.weights.packaged))
     if card.weights.url:
@@ -141,7 +142,8 @@ def _missing(card: Card, settings: Settings, why: str) -> WeightsMissing:
     """The error that says which files would do and where each of them may be put."""
     published = card.weights.filename
     own = card.name if card.pinned else f"{card.name}.{card.weights.name}"
-    names = " or ".join(name for name in (published, f"{own}.safetensors") if name)
+    wanted = (published, f"{own}.safetensors", *(own + suffix for suffix in card.formats))
+    names = " or ".join(dict.fromkeys(name for name in wanted if name))
     folder = settings.weights_dir
     now = "not set now" if folder is None else f"now {folder}"
     put = f"Put {names} into the folder that OFFSHELF_WEIGHTS_DIR names ({now})"
@@ -161,9 +163,13 @@ def _read(card: Card, place: Location) -> Mapping[str, torch.Tensor]:
     try:
         if place.source == "package" and card.unpack is not None:
             return card.unpack(place.path)
+        if place.source == "directory" and place.path.suffix in card.formats:
+            return card.formats[place.path.suffix](place.path)
         if place.path.suffix == ".safetensors":
             return load_file(place.path)
         state = torch.load(place.path, map_location="cpu", weights_only=True)
+    except WeightsMissing:
+        raise
     except Exception as error:  # torch and safetensors raise nearly anything on damaged files
         raise WeightsMissing(f"{place.path} cannot be read as weights: {error}") from error
     return _checked_tensors(state, place.path)

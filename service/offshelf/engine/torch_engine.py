@@ -142,6 +142,7 @@ class TorchResident:
         self._traced = Traced(network)
         for tap in card.taps:
             self._node(tap.name)
+        self._reversed = card.preprocessing.channels == "bgr"
         self._mean = self._per_channel(card.preprocessing.mean)
         self._std = self._per_channel(card.preprocessing.std)
         self._programs: OrderedDict[tuple[fx.Node, ...], fx.GraphModule] = OrderedDict()
@@ -204,7 +205,10 @@ class TorchResident:
             return program
 
     def _inputs(self, batch: Pixels) -> Tensor:
-        """Exactly torchvision's ToTensor and Normalize, in channels-last layout."""
+        """Exactly torchvision's ToTensor and Normalize, in channels-last layout.
+
+        Where the network wants B, G, R the channels are turned round first, as bytes.
+        """
         side = self.card.preprocessing.crop
         if batch.dtype != np.uint8 or batch.shape[1:] != (side, side, 3):
             raise InvalidParameter(
@@ -212,10 +216,14 @@ class TorchResident:
                 f"not {batch.dtype} of {batch.shape}"
             )
         pixels = torch.from_numpy(np.ascontiguousarray(batch)).to(self._device)
+        if self._reversed:
+            pixels = pixels.flip(3)
         return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
 
     def _per_channel(self, values: tuple[float, float, float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=self._device).view(3, 1, 1)
+        """Values for R, G, B in the network's order, to go with (N, 3, H, W)."""
+        ordered = values[::-1] if self._reversed else values
+        return torch.tensor(ordered, dtype=torch.float32, device=self._device).view(3, 1, 1)
 
 
 def _nbytes(network: nn.Module) -> int:

@@ -51,7 +51,7 @@ class Geometry:
         return tuple(node.meta["tensor_meta"].shape[1:])
 
     def of(self, node: fx.Node) -> tuple[int, int]:
-        if node.op == "placeholder":
+        if node.op in ("placeholder", "get_attr"):
             return 1, 1
         before = [self.known[n] for n in node.all_input_nodes]
         jump, field = max(j for j, _ in before), max(f for _, f in before)

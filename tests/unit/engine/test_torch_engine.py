@@ -42,6 +42,19 @@ def test_the_input_is_exactly_totensor_and_normalize(
     assert torch.equal(resident._inputs(batch), want)
 
 
+def test_a_network_that_wants_bgr_gets_the_same_values_in_that_order(batch: Pixels) -> None:
+    resident = TorchEngine(Settings(device="cpu")).load("cnn_f", "random:0")
+    pre = resident.card.preprocessing
+    assert pre.channels == "bgr"
+    usual = transforms.Compose([transforms.ToTensor(), transforms.Normalize(pre.mean, pre.std)])
+    want = torch.stack([usual(image) for image in batch])[:, [2, 1, 0]]
+    assert torch.equal(resident._inputs(batch), want)
+    blue_first = batch[:, :, :, ::-1].transpose(0, 3, 1, 2) - np.array(
+        [[[[103.939]], [[116.779]], [[123.68]]]]
+    )
+    assert np.allclose(resident._inputs(batch).numpy(), blue_first, atol=1e-3)
+
+
 def test_pooling_and_normalisation_are_what_the_spec_says(
     resident: TorchResident, batch: Pixels
 ) -> None:
@@ -138,6 +151,7 @@ PINNED = {
     "squeezenet1_0": ("fire9", -0.025725),
     "resnet50": ("pool5", -0.332928),
     "alexnet": ("fc7", -0.178521),
+    "cnn_f": ("fc7", 0.608768),
 }
 
 
