@@ -209,7 +209,7 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
             metrics,
             settings.max_inflight_images,
             health,
-            post.takes,
+            post,
             max_answer_bytes=settings.max_answer_bytes,
         ),
         broker=broker,

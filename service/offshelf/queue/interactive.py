@@ -320,6 +320,16 @@ class RedisInbox:
                 log.exception("a request that cannot be read was dropped")
         return requests
 
+    def put_back(self, route: str, requests: Sequence[ImageRequest]) -> None:
+        """Put requests that were taken where they came from, for another worker."""
+        packed = [request.pack() for request in reversed(requests)]
+        ttl_s = max(request.deadline_s for request in requests) - time.time()
+        with translated(), self._client.pipeline(transaction=True) as pipe:
+            pipe.lpush(list_key(route), *packed)
+            pipe.expire(list_key(route), int(max(0.0, ttl_s)) + 1)
+            pipe.sadd(ROUTES_KEY, route)
+            pipe.execute()
+
     def _crowded(self, routes: Sequence[str]) -> str | None:
         """The list of these routes with the most in it, if it is much."""
         keys = [list_key(name) for name in routes]

@@ -126,6 +126,10 @@ class Inbox(Protocol):
         """
         ...
 
+    def put_back(self, route: str, requests: Sequence[ImageRequest]) -> None:
+        """Put requests that were taken where they came from, for another worker."""
+        ...
+
     def reply(self, replies: Sequence[tuple[str, ImageReply]]) -> None:
         """Send replies, each to the `reply_to` of its request, in one round trip.
 

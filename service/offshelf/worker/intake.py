@@ -14,6 +14,7 @@ from offshelf.errors import (
     ErrorInfo,
     OffshelfError,
     TooLarge,
+    WeightsMissing,
     WorkerError,
 )
 from offshelf.queue.messages import ImageReply, TapRow
@@ -25,13 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
-    from offshelf.core.routing import Takes
     from offshelf.engine.extractor import Plan
     from offshelf.engine.interface import Features
     from offshelf.queue.interface import Inbox
     from offshelf.queue.messages import ImageRequest
     from offshelf.worker.health import Health
-    from offshelf.worker.interface import Extractor
+    from offshelf.worker.interface import Duty, Extractor
     from offshelf.worker.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Intake:
     """Takes only what it has room for: what more there is waits for any free worker.
 
     `max_inflight` counts images taken and not yet answered, `max_answer_bytes` is for the features
-    of all images of a request. `health` hears of errors of ours. `takes` says which routes.
+    of all images of a request. `health` hears of errors of ours. `duty` says which routes.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Intake:
         metrics: WorkerMetrics,
         max_inflight: int,
         health: Health,
-        takes: Callable[[], Takes],
+        duty: Duty,
         clock: Callable[[], float] = time.time,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
@@ -70,7 +70,7 @@ class Intake:
         self._room = threading.Condition()
         self._inflight = 0
         self._answered = 0
-        self._takes = takes
+        self._duty = duty
         self._resolving = Resolving(extractor, self._start, self._refuse)
         self._replies = ReplySender(inbox, health)
         self._stopping = threading.Event()
@@ -117,7 +117,7 @@ class Intake:
             if not room:
                 continue
             try:
-                requests = self._inbox.take(room, TAKE_S, self._takes())
+                requests = self._inbox.take(room, TAKE_S, self._duty.takes())
             except DependencyError as error:
                 log.warning("cannot take requests: %s", error)
                 self._stopping.wait(RECONNECT_S)
@@ -163,8 +163,25 @@ class Intake:
             self._submit(request, plan, template)
 
     def _refuse(self, requests: Sequence[ImageRequest], error: Exception) -> None:
+        if isinstance(error, WeightsMissing) and self._passed_on(requests):
+            return
         for request in requests:
             self._answer(request, self._failed(request, error))
+
+    def _passed_on(self, requests: Sequence[ImageRequest]) -> bool:
+        """Leave requests for one backbone to another worker, which has its weights, if there is."""
+        route = self._duty.lacks(requests[0].params.get("backbone"))
+        if route is None:
+            return False
+        try:
+            self._inbox.put_back(route, requests)
+        except DependencyError as error:
+            log.warning("cannot put requests back: %s", error)
+            return False
+        with self._room:
+            self._inflight -= len(requests)
+            self._room.notify_all()
+        return True
 
     def _check_answer(self, request: ImageRequest, plan: Plan) -> None:
         """TooLarge where the features of the whole request would be more than is answered."""

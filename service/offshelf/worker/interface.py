@@ -8,9 +8,25 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from offshelf.core.batching import Lane
+    from offshelf.core.routing import Takes
     from offshelf.engine.extractor import Plan
     from offshelf.engine.interface import Features
     from offshelf.schemas import FeatureParams
+
+
+class Duty(Protocol):
+    """What this worker is to take; `worker.post.Post` is the real one."""
+
+    def takes(self) -> Takes:
+        """The routes to take requests from, now."""
+        ...
+
+    def lacks(self, backbone: str | None) -> str | None:
+        """Note that the weights are not to be had here.
+
+        Returns the route on which another live worker waits that has them, or None.
+        """
+        ...
 
 
 class Extractor(Protocol):

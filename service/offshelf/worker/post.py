@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 # Files of weights come and go seldom, and looking for all of them takes a while.
 CATALOGUE_BEATS: Final = 5
+# For so long it is believed that weights which could not be had cannot be had.
+LACKS_S: Final = 60.0
 
 
 class Post:
@@ -35,12 +38,15 @@ class Post:
         residency: Residency,
         describe: Callable[[], list[BackboneBody]],
         others: Callable[[], Mapping[str, Station]],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._id = worker_id
         self._residency = residency
         self._describe = describe
         self._others = others
+        self._clock = clock
         self._beats = 0
+        self._lacking: dict[str, float] = {}
         self._elsewhere: Sequence[Station] = ()
         self.catalogue: list[BackboneBody] = []
         self.station = Station(default_backbone, frozenset())
@@ -62,11 +68,17 @@ class Post:
 
     def told(self, images_per_s: float) -> Station:
         """What to tell of ourselves now."""
-        return replace(self.station, resident=self._here(), images_per_s=images_per_s)
+        return replace(self._now(), images_per_s=images_per_s)
 
     def takes(self) -> Takes:
         """The routes to take requests from."""
-        return takes(replace(self.station, resident=self._here()), self._elsewhere)
+        return takes(self._now(), self._elsewhere)
+
+    def lacks(self, backbone: str | None) -> str | None:
+        """Note that the weights are not to be had here; the route of who has them, or None."""
+        name = backbone or self.station.default
+        self._lacking[name] = self._clock() + LACKS_S
+        return name if self.elsewhere(name) else None
 
     def elsewhere(self, backbone: str | None) -> bool:
         """Whether another live worker has the weights of a backbone in its files."""
@@ -83,6 +95,11 @@ class Post:
             for name, weights in self._residency.coming()
         ]
         return there + coming
+
+    def _now(self) -> Station:
+        now_s, known = self._clock(), self.station
+        lacking = {name for name, until_s in dict(self._lacking).items() if until_s > now_s}
+        return replace(known, serves=known.serves - lacking, resident=self._here())
 
     def _here(self) -> frozenset[str]:
         keys = [*self._residency.loaded(), *self._residency.coming()]

@@ -89,14 +89,12 @@ class Resolving:
         """Plan for these requests, and hand them on; False where that would mean to wait."""
         try:
             plan = resolve(FeatureParams.model_validate_json(params))
+            if plan is None:
+                return False
+            with plan:
+                self._planned(requests, plan)
         except ValidationError as error:
             self._refused(requests, InvalidParameter(f"feature parameters: {error}"))
-            return True
         except Exception as error:  # noqa: BLE001 - every request taken is answered
             self._refused(requests, error)
-            return True
-        if plan is None:
-            return False
-        with plan:
-            self._planned(requests, plan)
         return True

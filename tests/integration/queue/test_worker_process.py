@@ -60,7 +60,7 @@ class Running:
             Identity("w1", "fake", "cpu", "fakenet", 0.0),
             self.health,
             self.rig.extractor,
-            Intake(inbox, self.rig.extractor, metrics, 16, self.health, post.takes),
+            Intake(inbox, self.rig.extractor, metrics, 16, self.health, post),
             self.rig.broker,
             self.rig.jobs,
             self.directory,

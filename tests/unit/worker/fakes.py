@@ -13,7 +13,7 @@ import numpy as np
 from offshelf.backbones.interface import Card, PublishedWeights, Tap
 from offshelf.core.spec import FeatureSpec, Preprocessing
 from offshelf.engine.interface import WeightsInfo
-from offshelf.errors import InvalidImage, UnknownName
+from offshelf.errors import InvalidImage, UnknownName, WeightsMissing
 from offshelf.schemas import Dataset, DatasetItem, FeatureParams
 from offshelf.store import layout
 
@@ -98,6 +98,7 @@ class FakeExtractor:
         self.resolved: list[FeatureParams] = []
         self.plans: list[FakePlan] = []
         self.budget = 1 << 30
+        self.missing = False
         self._pool = ThreadPoolExecutor(4)
 
     def resolve_loaded(self, params: FeatureParams) -> FakePlan | None:
@@ -111,6 +112,8 @@ class FakeExtractor:
             raise AssertionError("loading for ever")
         if params.backbone not in (None, "fakenet"):
             raise UnknownName(f"no backbone {params.backbone!r}")
+        if self.missing:
+            raise WeightsMissing("no weights here")
         weights = self.resident.weights
         specs = {
             tap: FeatureSpec("fakenet", weights.digest, tap, params.view, PREPROCESSING)

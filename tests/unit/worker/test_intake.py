@@ -34,6 +34,7 @@ class QueueInbox:
         self.broken = False
         self.left: dict[str, float] = {}
         self.groups: list[int] = []
+        self.back: list[tuple[str, list[int]]] = []
 
     def take(self, max_images: int, timeout_s: float, takes: Takes) -> list[ImageRequest]:
         assert takes is TAKES
@@ -51,6 +52,10 @@ class QueueInbox:
         for reply in replies:
             self.replies.put(reply)
 
+    def put_back(self, route: str, requests: Sequence[ImageRequest]) -> None:
+        self._fail()
+        self.back.append((route, [request.index for request in requests]))
+
     def gone(self, request_ids: Collection[str]) -> dict[str, float]:
         return {name: since for name, since in self.left.items() if name in request_ids}
 
@@ -62,19 +67,35 @@ class QueueInbox:
             raise DependencyError("away")
 
 
+class FakeDuty:
+    """Takes what is there; says who has what is lacking here."""
+
+    def __init__(self) -> None:
+        self.elsewhere: str | None = None
+        self.lacking: list[str | None] = []
+
+    def takes(self) -> Takes:
+        return TAKES
+
+    def lacks(self, backbone: str | None) -> str | None:
+        self.lacking.append(backbone)
+        return self.elsewhere
+
+
 class Rig:
     def __init__(self, max_inflight: int = 8) -> None:
         self.inbox = QueueInbox()
         self.extractor = FakeExtractor()
         self.health = Health()
         self.metrics = WorkerMetrics()
+        self.duty = FakeDuty()
         self.intake = Intake(
             self.inbox,
             self.extractor,
             self.metrics,
             max_inflight,
             self.health,
-            lambda: TAKES,
+            self.duty,
             clock=lambda: 100.0,
             max_answer_bytes=1000,
         )
@@ -262,3 +283,36 @@ def test_a_dead_thread_ends_the_worker_and_is_not_kept_quiet(rig: Rig) -> None:
     assert rig.health.wait(10)
     assert rig.health.is_broken
     assert rig.health.detail == "RuntimeError: a bug"
+
+
+def test_what_only_another_worker_has_weights_for_is_left_to_it(rig: Rig) -> None:
+    rig.extractor.missing = True
+    rig.duty.elsewhere = "fakenet"
+    for index in range(3):
+        rig.send(index, backbone="fakenet")
+    rig.intake.start()
+    give_up_s = time.monotonic() + 10
+    while sum(len(indices) for _, indices in rig.inbox.back) < 3 or rig.intake.inflight:
+        assert time.monotonic() < give_up_s
+        time.sleep(0.005)
+    assert {route for route, _ in rig.inbox.back} == {"fakenet"}
+    assert [index for _, indices in rig.inbox.back for index in indices] == [0, 1, 2]
+    assert rig.inbox.replies.empty()
+    assert set(rig.duty.lacking) == {"fakenet"}
+
+
+@pytest.mark.parametrize("elsewhere", [None, "fakenet"])
+def test_weights_that_nobody_has_are_told_and_so_is_what_cannot_be_put_back(
+    rig: Rig, elsewhere: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_route: str, _requests: Sequence[ImageRequest]) -> None:
+        raise DependencyError("away")
+
+    monkeypatch.setattr(rig.inbox, "put_back", away)
+    rig.extractor.missing = True
+    rig.duty.elsewhere = elsewhere
+    rig.send(0)
+    rig.intake.start()
+    error = rig.reply().error
+    assert error is not None
+    assert (error.code, error.message) == ("weights_missing", "no weights here")

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from offshelf.core.routing import ANY, Station, Takes
+from offshelf.errors import DependencyError
+from offshelf.schemas import BackboneBody
+from offshelf.worker import post as module
+from offshelf.worker.post import Post
+from tests.unit.worker.fakes import FakeResident
+
+
+def body(name: str, present: bool, url: str = "") -> BackboneBody:
+    return BackboneBody(
+        name=name,
+        taps=[],
+        aliases={},
+        preprocessing={},
+        classes=10,
+        paper="",
+        weights={"present": present, "url": url},
+    )
+
+
+@dataclass
+class Rig:
+    """A post with everything around it for a test to set."""
+
+    there: dict[tuple[str, str | None], FakeResident] = field(default_factory=dict)
+    on_their_way: list[tuple[str, str | None]] = field(default_factory=list)
+    bodies: list[BackboneBody] = field(
+        default_factory=lambda: [
+            body("here", present=True),
+            body("fetchable", present=False, url="https://example.org/f.pth"),
+            body("nowhere", present=False),
+        ]
+    )
+    stations: dict[str, Station] = field(default_factory=dict)
+    away: bool = False
+    looks: int = 0
+    now_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.post = Post("me", "here", self, self.describe, self.others, lambda: self.now_s)  # type: ignore[arg-type]
+
+    def loaded(self) -> dict[tuple[str, str | None], FakeResident]:
+        return self.there
+
+    def coming(self) -> list[tuple[str, str | None]]:
+        return self.on_their_way
+
+    def describe(self) -> list[BackboneBody]:
+        self.looks += 1
+        return self.bodies
+
+    def others(self) -> dict[str, Station]:
+        if self.away:
+            raise DependencyError("away")
+        return self.stations
+
+
+def test_it_tells_what_it_has_what_it_can_fetch_and_what_is_loaded() -> None:
+    rig = Rig(there={("here", None): FakeResident()}, on_their_way=[("fetchable", "random:1")])
+    rig.post.look()
+    station = rig.post.told(12.5)
+    assert station == Station(
+        "here",
+        serves=frozenset({"here", "fetchable"}),
+        holds=frozenset({"here"}),
+        resident=frozenset({"here", "fetchable"}),
+        images_per_s=12.5,
+    )
+    told = [(one.backbone, one.weights, one.state) for one in rig.post.residents()]
+    assert told == [("here", "random:0", "ready"), ("fetchable", "random:1", "loading")]
+
+
+def test_its_own_station_is_no_other_worker() -> None:
+    mine = Station("here", frozenset({"here"}), frozenset({"here"}), frozenset({"here"}))
+    rig = Rig(stations={"me": mine})
+    rig.post.look()
+    assert rig.post.takes() == Takes((ANY, "fetchable", "here"))
+    assert not rig.post.elsewhere("here")
+
+
+def test_what_another_has_loaded_is_left_to_it() -> None:
+    other = Station("here", frozenset({"here"}), frozenset({"here"}), frozenset({"here"}))
+    rig = Rig(stations={"me": other, "you": other})
+    rig.post.look()
+    assert rig.post.takes() == Takes((ANY, "fetchable"), ("here",))
+    assert rig.post.elsewhere(None)
+
+
+def test_what_could_not_be_fetched_is_not_taken_again_for_a_while() -> None:
+    other = Station("here", frozenset({"fetchable"}), frozenset({"fetchable"}))
+    rig = Rig(stations={"you": other})
+    rig.post.look()
+    assert rig.post.lacks("fetchable") == "fetchable"
+    assert "fetchable" not in rig.post.takes().own
+    assert "fetchable" not in rig.post.told(0).serves
+    assert rig.post.lacks(None) is None  # nobody else has the default one
+    rig.now_s += module.LACKS_S + 1
+    assert {"fetchable", "here"} <= set(rig.post.takes().own)
+
+
+def test_files_are_looked_for_now_and_then() -> None:
+    rig = Rig()
+    for _ in range(2 * module.CATALOGUE_BEATS):
+        rig.post.look()
+    assert rig.looks == 2
+
+
+def test_without_redis_it_goes_on_with_what_it_knew() -> None:
+    other = Station("here", frozenset({"here"}), frozenset({"here"}))
+    rig = Rig(stations={"you": other})
+    rig.post.look()
+    rig.away = True
+    rig.post.look()
+    assert rig.post.elsewhere("here")
