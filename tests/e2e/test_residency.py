@@ -1,0 +1,140 @@
+"""Several backbones on one device, and several workers with different weights, for real."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models import squeezenet1_0
+
+from offshelf_client import Client, JobFailedError, Timeout, WeightsMissingError
+from tests.e2e.pictures import varied, write_digits
+from tests.serving import Service, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+
+CLIENTS, EACH = 32, 6
+# Either of these two fits, both do not: 5 and 22 MB of weights.
+ROOM_FOR_ONE = 24_000_000
+NETWORKS = ("embednet", "squeezenet1_0")
+
+
+def test_32_clients_at_random_on_two_backbones_with_room_for_one(tmp_path: Path) -> None:
+    images = varied(CLIENTS)
+
+    def ask(client: Client, network: str, image: bytes) -> np.ndarray:
+        features = client.features(image, backbone=network, weights="random:0", taps="logits")
+        assert features.backbone == network
+        return features["logits"][0]
+
+    def wander(url: str, number: int) -> list[tuple[str, np.ndarray]]:
+        choose = np.random.default_rng(number)
+        with Client(url, timeout=Timeout(120)) as client:
+            names = [NETWORKS[choose.integers(2)] for _ in range(EACH)]
+            return [(name, ask(client, name, images[number])) for name in names]
+
+    with Service(tmp_path / "data", {"max_device_bytes": ROOM_FOR_ONE}) as service:
+        with Client(service.url) as client:
+            right = {
+                (name, number): ask(client, name, image)
+                for name in NETWORKS
+                for number, image in enumerate(images)
+            }
+        before = service.metrics()["offshelf_load_seconds_count"]
+        assert before >= 2
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            found = list(pool.map(lambda n: wander(service.url, n), range(CLIENTS), timeout=200))
+        for number, answers in enumerate(found):
+            for name, row in answers:
+                wanted = right[name, number]
+                assert np.linalg.norm(row - wanted) <= 1e-5 * np.linalg.norm(wanted)
+        # The counts come with the worker's next heartbeat.
+        loads = eventually(
+            lambda: service.metrics()["offshelf_load_seconds_count"] - before, "loads are counted"
+        )
+        assert 1 <= loads <= CLIENTS * EACH
+        bodies = httpx.get(f"{service.url}/v1/backbones").json()["items"]
+        resident = [body["name"] for body in bodies for _ in body["resident"]]
+        assert len(resident) == 1
+        assert "Traceback" not in service.log_path.read_text()
+
+
+@contextmanager
+def another_worker(service: Service, weights: Path) -> Iterator[int]:
+    """A second `offshelf worker` for a service, with its own folder of weights; its pid."""
+    api = psutil.Process(service.pid_of("api"))
+    inherited = {k: v for k, v in api.environ().items() if k.startswith("OFFSHELF_")}
+    del inherited["OFFSHELF_PARENT_PID"]
+    environment = {**os.environ, **inherited, "OFFSHELF_WEIGHTS_DIR": str(weights)}
+    with (service.data_dir / "second.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "offshelf.cli", "worker"],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process.pid
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+def test_work_goes_to_the_worker_that_has_the_weights(tmp_path: Path) -> None:
+    weights, empty = tmp_path / "weights", tmp_path / "none"
+    for folder in (weights, empty):
+        folder.mkdir()
+    torch.manual_seed(5)
+    save_file(squeezenet1_0(num_classes=1000).state_dict(), weights / "squeezenet1_0.safetensors")
+    write_digits(tmp_path / "digits", per_class=12, classes=4)
+    # Nothing can be downloaded either, so the first worker cannot have them.
+    settings = {
+        "weights_dir": empty,
+        "weights_mirror": "http://127.0.0.1:9",
+        "shard_images": 4,
+        "worker_beat_s": 0.2,
+    }
+    os.environ["TORCH_HOME"], kept = str(tmp_path / "hub"), os.environ.get("TORCH_HOME")
+    try:
+        with Service(tmp_path / "data", settings) as service, Client(service.url) as client:
+            with pytest.raises(WeightsMissingError):
+                client.features(varied(1)[0], backbone="squeezenet1_0")
+            dataset = client.datasets.upload(tmp_path / "digits")
+            with pytest.raises(JobFailedError, match="no weights for squeezenet1_0"):
+                client.feature_sets.create(dataset, backbone="squeezenet1_0").wait(timeout=60)
+            with another_worker(service, weights) as pid:
+                eventually(lambda: len(client.health()["workers"]) == 2, "both workers are there")
+                check_that_all_is_served(client, dataset, pid)
+    finally:
+        if kept is None:
+            del os.environ["TORCH_HOME"]
+        else:
+            os.environ["TORCH_HOME"] = kept
+
+
+def check_that_all_is_served(client: Client, dataset: object, pid: int) -> None:
+    """Requests and jobs for what only the second worker has; others for both."""
+    features = client.features(varied(40), backbone="squeezenet1_0", taps="logits", batch_size=8)
+    assert features["logits"].shape == (40, 1000)
+    assert features.weights is not None
+    assert features.weights.label == "squeezenet1_0.safetensors"
+    job = client.feature_sets.create(dataset, backbone="squeezenet1_0").wait(timeout=120)
+    assert (job.status.total, job.status.failed) == (48, 0)
+    (residence,) = client.backbone("squeezenet1_0").resident
+    assert (residence.state, residence.weights) == ("ready", "squeezenet1_0.safetensors")
+    assert client.features(varied(3), backbone="embednet")["penultimate"].shape == (3, 1024)
+    assert psutil.pid_exists(pid)
