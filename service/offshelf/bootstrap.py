@@ -21,6 +21,7 @@ from offshelf.queue.embedded import EmbeddedValkey
 from offshelf.queue.events import MAX_FOLLOWERS, RedisEvents
 from offshelf.queue.interactive import AsyncInteractive, RedisInbox
 from offshelf.queue.jobs import RedisJobs
+from offshelf.queue.selftests import RedisSelfTests
 from offshelf.queue.tasks import DramatiqJobQueue, declare_actors
 from offshelf.schemas import FeatureParams
 from offshelf.store.objects import ObjectStore
@@ -134,6 +135,7 @@ def build_api(settings: Settings, redis_url: str) -> FastAPI:
         events=RedisEvents(followers),
         interactive=interactive,
         directory=RedisDirectory(state),
+        selftests=RedisSelfTests(state),
         resources=(asking(),),
     )
     return create_app(services, settings)
@@ -171,13 +173,16 @@ def end_for_certain(status: int, timeout_s: float) -> None:
 def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
     """A worker over Redis at `redis_url`, the store of the settings and the torch engine."""
     from offshelf.engine.extractor import Extractor
+    from offshelf.engine.selftest import SelfTest
     from offshelf.engine.torch_engine import TorchEngine
     from offshelf.worker.health import Health
     from offshelf.worker.intake import Intake
     from offshelf.worker.metrics import WorkerMetrics
     from offshelf.worker.post import Post
     from offshelf.worker.process import Identity, Timing, WorkerProcess
+    from offshelf.worker.selftesting import SelfTesting
 
+    on_cpu = settings.model_copy(update={"device": "cpu"})
     state = connection.connect(redis_url, connection.STATE)
     jobs, metrics, health = RedisJobs(state, settings.job_ttl_s), WorkerMetrics(), Health()
     engine = TorchEngine(settings)
@@ -216,6 +221,11 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
         jobs=jobs,
         directory=directory,
         post=post,
+        selftesting=SelfTesting(
+            worker_id,
+            RedisSelfTests(connection.connect(redis_url, connection.STATE)),
+            SelfTest(extractor, engine.device, lambda: TorchEngine(on_cpu)),
+        ),
         metrics=metrics,
         preload=[FeatureParams(backbone=name) for name in settings.preload_names],
         timing=Timing(settings.worker_beat_s, settings.drain_s),

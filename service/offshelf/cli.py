@@ -8,7 +8,7 @@ import typer
 import typer.core
 
 from offshelf import __version__
-from offshelf.commands import extraction, heads, jobs, kept_heads, listing, serving
+from offshelf.commands import extraction, heads, jobs, kept_heads, listing, selftest, serving
 from offshelf.commands.failures import one_line
 
 
@@ -68,6 +68,7 @@ app.add_typer(kept_heads.heads, name="heads")
 app.add_typer(listing.weights, name="weights")
 app.command()(listing.backbones)
 app.add_typer(jobs.jobs, name="jobs")
+app.command()(selftest.selftest)
 app.command()(serving.demo)
 
 if __name__ == "__main__":

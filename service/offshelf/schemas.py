@@ -25,6 +25,8 @@ MAX_NAME_CHARS: Final = 64
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
 DatasetId = Annotated[str, Field(max_length=80, description="The id of a dataset.")]
 
+WEIGHTS_PATTERN: Final = r"^(random:[0-9]{1,9}|[A-Za-z0-9_.-]{1,64})$"
+
 T = TypeVar("T")
 
 
@@ -44,7 +46,7 @@ class FeatureParams(Strict):
     weights: Annotated[
         str | None,
         Field(
-            pattern=r"^(random:[0-9]{1,9}|[A-Za-z0-9_.-]{1,64})$",
+            pattern=WEIGHTS_PATTERN,
             description="Left out: the card's pinned weights. A name such as `IMAGENET1K_V2`: "
             "other published ones. `random:<seed>`: seeded random ones.",
         ),
@@ -392,6 +394,37 @@ class Page(Strict, Generic[T]):
     items: list[T]
     has_more: bool
     after: str | None = None
+
+
+class SelfCheck(Strict):
+    """One check of a self-test: what was measured, and up to what it passes."""
+
+    name: str
+    status: Literal["passed", "failed", "skipped"]
+    measured: float | None = None
+    tolerance: float | None = None
+    detail: str = ""
+
+
+class SelfTestReport(Strict):
+    """The self-test of a backbone on a worker; `error` where it could not be run."""
+
+    worker: str = ""
+    host: str = ""
+    backbone: str
+    weights: str = ""
+    weights_digest: str = ""
+    device: str = ""
+    passed: bool
+    checks: list[SelfCheck] = []
+    error: ErrorBody | None = None
+
+
+class SelfTestAnswer(Strict):
+    """The answer of `GET /v1/selftest`: a report of every live worker."""
+
+    passed: bool
+    reports: list[SelfTestReport]
 
 
 class Health(Strict):

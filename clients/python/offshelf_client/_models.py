@@ -114,6 +114,39 @@ class Backbone:
 
 
 @dataclass(frozen=True, slots=True)
+class SelfCheck:
+    """One check of a self-test. `status` is `passed`, `failed` or `skipped`."""
+
+    name: str
+    status: str
+    measured: float | None = None
+    tolerance: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTestReport:
+    """The self-test of a backbone on one worker; `error` where it could not be run."""
+
+    worker: str
+    host: str
+    backbone: str
+    weights: str
+    device: str
+    passed: bool
+    checks: tuple[SelfCheck, ...] = ()
+    error: ItemError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """What every worker said; `passed` when all of them passed."""
+
+    passed: bool
+    reports: tuple[SelfTestReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """An immutable set of labelled images. `counts` is images by class."""
 
@@ -282,6 +315,20 @@ def backbone_of(data: Any) -> Backbone:
     taps = tuple(read(Tap, tap, shape=_tuple(tap, "shape")) for tap in _tuple(data, "taps"))
     resident = tuple(read(Residence, where) for where in _tuple(data, "resident"))
     return read(Backbone, data, taps=taps, resident=resident)
+
+
+def self_test_of(data: Any) -> SelfTest:
+    """Read the answer of a self-test."""
+    reports = tuple(
+        read(
+            SelfTestReport,
+            one,
+            checks=tuple(read(SelfCheck, check) for check in _tuple(one, "checks")),
+            error=_error_of(_field(one, "error")),
+        )
+        for one in _tuple(data, "reports")
+    )
+    return read(SelfTest, data, reports=reports)
 
 
 def dataset_of(data: Any) -> Dataset:

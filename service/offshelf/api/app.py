@@ -12,7 +12,16 @@ from offshelf import __version__
 from offshelf.api import errors, openapi
 from offshelf.api.metrics import ApiMetrics
 from offshelf.api.middleware import BodyLimit, RequestContext
-from offshelf.api.routes import backbones, datasets, feature_sets, features, heads, health, jobs
+from offshelf.api.routes import (
+    backbones,
+    datasets,
+    feature_sets,
+    features,
+    heads,
+    health,
+    jobs,
+    selftest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -30,6 +39,7 @@ ROUTERS: Final = (
     heads.router,
     jobs.router,
     health.router,
+    selftest.router,
 )
 UPLOAD_PATH: Final = "/v1/datasets"
 

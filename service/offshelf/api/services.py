@@ -16,7 +16,14 @@ from offshelf.settings import Settings
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from offshelf.queue.interface import Directory, Interactive, JobEvents, JobQueue, Jobs
+    from offshelf.queue.interface import (
+        Directory,
+        Interactive,
+        JobEvents,
+        JobQueue,
+        Jobs,
+        SelfTests,
+    )
     from offshelf.store.interface import Store
 
 # Every record has an owner from the start; there is one until there are API keys.
@@ -40,6 +47,7 @@ class Services:
     events: JobEvents
     interactive: Interactive
     directory: Directory
+    selftests: SelfTests
     resources: tuple[AbstractAsyncContextManager[Any], ...] = ()
     now_s: Callable[[], float] = time.time
     new_id: Callable[[], str] = _new_id

@@ -14,7 +14,7 @@ from offshelf.core.spec import MERGES, VIEWS, FeatureSpec, Pooling, check_choice
 from offshelf.engine.batcher import Batcher, Item, Rows
 from offshelf.engine.canary import canary_outputs, canary_pixels, check_canary
 from offshelf.engine.decode import Limits, decode
-from offshelf.engine.interface import Features, Output, Resident
+from offshelf.engine.interface import Features, Output, Pixels, Resident
 from offshelf.engine.observer import Observer, Unobserved
 from offshelf.engine.residency import Hold, Residency
 from offshelf.engine.views import view
@@ -108,8 +108,7 @@ class Extractor:
 
         Raises UnknownName, InvalidParameter, WeightsMissing or TooLarge.
         """
-        hold = self.residency.hold(params.backbone or self._default, params.weights)
-        return _plan(hold, params)
+        return _plan(self.hold(params.backbone, params.weights), params)
 
     def resolve_loaded(self, params: FeatureParams) -> Plan | None:
         """`resolve` if the backbone is on the device now; never waits."""
@@ -137,6 +136,21 @@ class Extractor:
             task.add_done_callback(lambda t: self._drop(future, lane) if t.cancelled() else None)
         return future
 
+    def hold(self, backbone: str | None, weights: str | None) -> Hold:
+        """The backbone on the device, loaded first if need be; blocks."""
+        return self.residency.hold(backbone or self._default, weights)
+
+    def probe(
+        self, resident: Resident, inputs: Pixels, output: Output, timeout_s: float
+    ) -> Features:
+        """What inputs (k, H, W, 3) of no image give; they run in one batch."""
+        item = Item((inputs,), resident, (output,), Lane.INTERACTIVE)
+        try:
+            features: Features = self._batcher.submit(item).result(timeout_s)[output]
+        except TimeoutError as error:
+            raise WorkerError(f"no answer from the device within {timeout_s:g} s") from error
+        return features
+
     def canaries(self, timeout_s: float) -> None:
         """Run a known image through all that is loaded; WorkerError unless all is well."""
         for hold in self.residency.hold_all():
@@ -145,17 +159,8 @@ class Extractor:
 
     def _canary(self, resident: Resident, timeout_s: float) -> None:
         """Run the known image twice with everybody else's."""
-        outputs = canary_outputs(resident.card)
-        runs = [
-            self._batcher.submit(
-                Item((canary_pixels(resident.card),), resident, outputs, Lane.INTERACTIVE)
-            )
-            for _ in range(2)
-        ]
-        try:
-            first, second = (run.result(timeout_s)[outputs[0]] for run in runs)
-        except TimeoutError as error:
-            raise WorkerError(f"no canary from the device within {timeout_s} s") from error
+        inputs, (output,) = canary_pixels(resident.card), canary_outputs(resident.card)
+        first, second = (self.probe(resident, inputs, output, timeout_s) for _ in range(2))
         check_canary(resident.card, first, second)
 
     def close(self, timeout_s: float) -> None:

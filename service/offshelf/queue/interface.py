@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from offshelf.errors import ErrorInfo
     from offshelf.queue.messages import ImageReply, ImageRequest
     from offshelf.queue.tasks import Step
-    from offshelf.schemas import BackboneBody, WorkerBody
+    from offshelf.schemas import BackboneBody, SelfTestReport, WorkerBody
 
 
 class Jobs(Protocol):
@@ -159,4 +159,18 @@ class Directory(Protocol):
 
     def ping(self) -> None:
         """Raise DependencyError when Redis does not answer."""
+        ...
+
+
+class SelfTests(Protocol):
+    """The API's side of self-tests."""
+
+    def ask(
+        self,
+        workers: Collection[str],
+        backbone: str | None,
+        weights: str | None,
+        timeout_s: float,
+    ) -> Mapping[str, SelfTestReport]:
+        """The reports of these workers, by id; those that did not answer in time are not there."""
         ...

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from offshelf.worker.interface import Extractor
     from offshelf.worker.metrics import WorkerMetrics
     from offshelf.worker.post import Post
+    from offshelf.worker.selftesting import SelfTesting
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class WorkerProcess:
         jobs: RedisJobs,
         directory: RedisDirectory,
         post: Post,
+        selftesting: SelfTesting,
         metrics: WorkerMetrics,
         preload: Sequence[FeatureParams],
         timing: Timing,
@@ -104,6 +106,7 @@ class WorkerProcess:
         self._jobs = jobs
         self._directory = directory
         self._post = post
+        self._selftesting = selftesting
         self._metrics = metrics
         self._preload = preload
         self._timing = timing
@@ -124,9 +127,11 @@ class WorkerProcess:
         self._warm_up()
         if not self._health.ended:
             self._intake.start()
+            self._selftesting.start()
             self._worker.start()
             self._watch_device()
             self._drain()
+        self._selftesting.stop(CLOSE_S)
         self._extractor.close(CLOSE_S)
         self._left.set()
         beat.join(CLOSE_S)

@@ -21,6 +21,7 @@ from tests.unit.api.fakes import (
     FakeInteractive,
     FakeJobs,
     FakeQueue,
+    FakeSelfTests,
     worker,
 )
 
@@ -41,6 +42,7 @@ class Ports:
     events: FakeEvents = field(default_factory=FakeEvents)
     interactive: FakeInteractive = field(default_factory=FakeInteractive)
     directory: FakeDirectory = field(default_factory=lambda: FakeDirectory([worker("w1")]))
+    selftests: FakeSelfTests = field(default_factory=FakeSelfTests)
 
     def services(self) -> Services:
         ids = itertools.count()
@@ -51,6 +53,7 @@ class Ports:
             self.events,
             self.interactive,
             self.directory,
+            self.selftests,
             now_s=lambda: 1000.0,
             new_id=lambda: f"id{next(ids)}",
         )

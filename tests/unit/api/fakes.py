@@ -20,10 +20,17 @@ from offshelf.errors import (
     UnknownName,
 )
 from offshelf.queue.messages import ImageReply, ImageRequest, TapRow
-from offshelf.schemas import BackboneBody, TapBody, WeightsBody, WorkerBody
+from offshelf.schemas import (
+    BackboneBody,
+    SelfCheck,
+    SelfTestReport,
+    TapBody,
+    WeightsBody,
+    WorkerBody,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -233,6 +240,31 @@ class FakeDirectory:
     def ping(self) -> None:
         if self.failure:
             raise self.failure
+
+
+@dataclass
+class FakeSelfTests:
+    """Workers that pass, but for those that a test silences or fails."""
+
+    silent: set[str] = field(default_factory=set)
+    failing: set[str] = field(default_factory=set)
+    asked: list[tuple[str | None, str | None, float]] = field(default_factory=list)
+
+    def ask(
+        self, workers: Collection[str], backbone: str | None, weights: str | None, timeout_s: float
+    ) -> dict[str, SelfTestReport]:
+        self.asked.append((backbone, weights, timeout_s))
+        check = SelfCheck(name="golden", status="passed", measured=1e-8, tolerance=1e-4)
+        return {
+            name: SelfTestReport(
+                worker=name,
+                backbone=backbone or "alexnet",
+                passed=name not in self.failing,
+                checks=[check],
+            )
+            for name in workers
+            if name not in self.silent
+        }
 
 
 def backbone(name: str, *, present: bool = True) -> BackboneBody:

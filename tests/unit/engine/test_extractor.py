@@ -207,7 +207,7 @@ def test_the_canary_goes_through_the_device_thread(extractor: Extractor) -> None
     extractor.canaries(SOON_S)
     assert sum(len(batch) for batch in fake.batches[before:]) == 2
     fake.gate.clear()
-    with pytest.raises(WorkerError, match="no canary"):
+    with pytest.raises(WorkerError, match="no answer from the device"):
         extractor.canaries(0.01)
     fake.gate.set()
 

@@ -14,9 +14,9 @@ from offshelf_client._batches import BATCH_IMAGES, CONCURRENCY
 from offshelf_client._config import Retry, Timeout, base_url
 from offshelf_client._errors import ApiError, ImagesFailed
 from offshelf_client._features import Features, Part, all_failed, merge, part_of, unsent
-from offshelf_client._models import Backbone, backbone_of
+from offshelf_client._models import Backbone, SelfTest, backbone_of, self_test_of
 from offshelf_client._paging import rows_of
-from offshelf_client._wire import NPZ, Call, Form, at, feature_params, image_form, sendable
+from offshelf_client._wire import NPZ, Call, Form, at, feature_params, image_form, query, sendable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,6 +140,15 @@ class AsyncClient:
         path = "/livez" if live else "/readyz"
         told: dict[str, Any] = await self._transport.json(Call("GET", path))
         return told
+
+    async def selftest(self, backbone: str | None = None, weights: str | None = None) -> SelfTest:
+        """Let every worker try a backbone: features on record, batches, devices, resizers.
+
+        Takes as long as loading it and some batches do. Raises NoWorkerError. Example:
+        `(await client.selftest("alexnet", weights="random:0")).passed`.
+        """
+        given = query(backbone=backbone, weights=weights)
+        return self_test_of(await self._transport.json(Call("GET", "/v1/selftest", given)))
 
     async def _ask(self, fields: Form, images: Sequence[Encoded]) -> Part:
         sent = sendable(images)

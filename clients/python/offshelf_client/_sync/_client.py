@@ -10,14 +10,14 @@ from offshelf_client._batches import BATCH_IMAGES, CONCURRENCY
 from offshelf_client._config import Retry, Timeout, base_url
 from offshelf_client._errors import ApiError, ImagesFailed
 from offshelf_client._features import Features, Part, all_failed, merge, part_of, unsent
-from offshelf_client._models import Backbone, backbone_of
+from offshelf_client._models import Backbone, SelfTest, backbone_of, self_test_of
 from offshelf_client._paging import rows_of
 from offshelf_client._sync._datasets import Datasets
 from offshelf_client._sync._heads import Heads
 from offshelf_client._sync._images import send_images
 from offshelf_client._sync._jobs import FeatureSets, Jobs
 from offshelf_client._sync._transport import Transport
-from offshelf_client._wire import NPZ, Call, Form, at, feature_params, image_form, sendable
+from offshelf_client._wire import NPZ, Call, Form, at, feature_params, image_form, query, sendable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,6 +139,15 @@ class Client:
         path = "/livez" if live else "/readyz"
         told: dict[str, Any] = self._transport.json(Call("GET", path))
         return told
+
+    def selftest(self, backbone: str | None = None, weights: str | None = None) -> SelfTest:
+        """Let every worker try a backbone: features on record, batches, devices, resizers.
+
+        Takes as long as loading it and some batches do. Raises NoWorkerError. Example:
+        `(client.selftest("alexnet", weights="random:0")).passed`.
+        """
+        given = query(backbone=backbone, weights=weights)
+        return self_test_of(self._transport.json(Call("GET", "/v1/selftest", given)))
 
     def _ask(self, fields: Form, images: Sequence[Encoded]) -> Part:
         sent = sendable(images)
