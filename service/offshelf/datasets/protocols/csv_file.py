@@ -136,8 +136,8 @@ register(
         counts={},
         surprises=(
             (
-                "A column `labels` makes it multi-label and reports mean AP; in it '?name' is a label "
-                "that does not count, and an empty cell is an image of no class."
+                "A column `labels` makes it multi-label and reports mean AP; in it '?name' is a "
+                "label that does not count, and an empty cell is an image of no class."
             ),
         ),
     ),

@@ -59,8 +59,8 @@ register(
         counts={"classes": 67, "train": 5360, "val": 0, "test": 1340, "items": 6700},
         surprises=(
             (
-                "Not exactly 80 and 20: 77 to 83 and 17 to 23 a class, so the mean over classes and "
-                "that over images differ a little."
+                "Not exactly 80 and 20: 77 to 83 and 17 to 23 a class, so the mean over classes "
+                "and that over images differ a little."
             ),
             "The lists' last lines have no newline: `wc -l` shows one less.",
             "The folder holds far more images than the lists name.",

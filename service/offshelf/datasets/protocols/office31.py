@@ -95,7 +95,6 @@ def _rows(table: dict[str, tuple[float, float]]) -> tuple[Published, ...]:
             value=value,
             metric="mean_class_accuracy",
             source=DECAF,
-            note="" if method != "Daumé III" else "an adaptation method on source and target",
         )
         for method, values in table.items()
         for layer, value in zip(("DeCAF6", "DeCAF7"), values, strict=True)

@@ -82,7 +82,7 @@ def _check_even(tree: Tree, name: str, paths: list[str], classes: Sequence[str])
     for path in paths:
         counts[_class(path)] += 1
     uneven = [f"{name}: {c} of {cls}" for cls, c in counts.items() if c != PER_CLASS]
-    tree.note(Fault.COUNTS, [f"{text}, {PER_CLASS} are official" for text in uneven])
+    tree.note(Fault.COUNTS, [f"{text} (official: {PER_CLASS})" for text in uneven])
 
 
 def _split(

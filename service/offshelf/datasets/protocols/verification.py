@@ -84,7 +84,7 @@ def _compare(protocol: Protocol, tree: Tree, description: Description) -> tuple[
         for what, official in protocol.card.counts.items()
     )
     wrong = [
-        f"{' or '.join(map(str, count.found))} {count.what}, {count.official} are official"
+        f"{' or '.join(map(str, count.found))} {count.what} (official: {count.official})"
         for count in counts
         if not count.right
     ]

@@ -153,8 +153,8 @@ def _card(
         counts={"classes": len(CLASSES), **counts},
         surprises=(
             (
-                "An image may have several people: a sample's key is image and object, numbered from "
-                "1 among all objects of the annotation."
+                "An image may have several people: a sample's key is image and object, numbered "
+                "from 1 among all objects of the annotation."
             ),
             "A person may do several things at once; who does none ('other') is a negative of all.",
             (
