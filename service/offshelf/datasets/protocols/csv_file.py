@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -115,10 +116,10 @@ def _box(tree: Tree, place: str, named: dict[str, str]) -> Iterator[Region]:
     except ValueError:
         tree.broken(place, "the box is not four numbers")
         return
-    if left < right and top < bottom:
+    if all(map(math.isfinite, (left, top, right, bottom))) and left < right and top < bottom:
         yield Region(name="object", box=(left, top, right, bottom))
     else:
-        tree.broken(place, "the box has no size")
+        tree.broken(place, "the box has no size, or no end")
 
 
 register(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from offshelf.datasets.protocols.interface import Card, Item, Published, Region, Split, register
+from offshelf.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -42,6 +44,8 @@ def read(cut: Cut, card: Card, tree: Tree) -> Description:
     tree.expect(*FILES, "parts/parts.txt", "parts/part_locs.txt")
     classes = {row[0]: row[1] for _, row in tree.rows("classes.txt", 2)}
     paths = {row[0]: row[1] for _, row in tree.rows("images.txt", 2)}
+    if not classes or not paths:  # and every line of the other tables would be a fault
+        raise InvalidParameter(f"{card.name}: no image or class is named")
     names = sorted(classes.values())
     label_of = {key: names.index(classes[key]) for key in classes}
     labels = dict(_column(tree, "image_class_labels.txt", paths, label_of))
@@ -155,10 +159,13 @@ def _part_regions(points: dict[str, Point], bird: Box) -> Iterator[Region]:
 
 def _floats(tree: Tree, place: str, numbers: Sequence[str]) -> list[float] | None:
     try:
-        return [float(number) for number in numbers]
+        values = [float(number) for number in numbers]
     except ValueError:
-        tree.broken(place, f"{' '.join(numbers)[:80]!r} are not numbers")
-        return None
+        values = [math.nan]
+    if all(map(math.isfinite, values)):
+        return values
+    tree.broken(place, f"{' '.join(numbers)[:80]!r} are not numbers")
+    return None
 
 
 def _check_all(tree: Tree, path: str, images: dict[str, str], seen: Iterable[str]) -> None:

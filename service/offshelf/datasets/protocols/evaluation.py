@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from offshelf.datasets.protocols.interface import Card, Description, Metric, Split
 
-OURS = "this run"
+OURS: Final = "this run"
 
 
 def evaluate(description: Description, split: Split, scores: ArrayLike) -> dict[Metric, float]:
@@ -28,6 +28,8 @@ def evaluate(description: Description, split: Split, scores: ArrayLike) -> dict[
     shape = (len(split.test), len(description.classes))
     if given.shape != shape:
         raise InvalidParameter(f"scores of shape {given.shape}; the test of this split is {shape}")
+    if np.isnan(given).any():
+        raise InvalidParameter("scores hold NaN; give -inf to an item that was not scored")
     truth = description.targets()[list(split.test)]
     if not len(truth) or (description.multi_label and not (truth == 1).any()):
         raise InvalidParameter(
@@ -43,7 +45,7 @@ def _figure(metric: Metric, truth: NDArray[np.int64], scores: NDArray[np.float64
     if metric == "map_all_point":
         return scoring.mean_average_precision(truth, scores, "all")
     # A row of -inf alone is of no class: it is wrong whatever its class, and class 0 gains nothing.
-    scored = np.isfinite(scores).any(axis=1)
+    scored = (scores > -np.inf).any(axis=1)
     predicted = np.where(scored, scores.argmax(axis=1), scores.shape[1])
     classes = scores.shape[1] + 1
     if metric == "accuracy":

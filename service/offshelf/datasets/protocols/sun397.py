@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from offshelf.datasets.protocols.drawing import by_class, random_split
 from offshelf.datasets.protocols.interface import Card, Item, Published, Split, register
 from offshelf.datasets.protocols.tree import Fault
+from offshelf.errors import InvalidParameter
 from offshelf.schemas import RandomSplit
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ SCENES: Final = "as quoted by the Semantic-Aware-Scene-Recognition repository"
 def read(partitions: int, val_per_class: int, card: Card, tree: Tree) -> Description:
     """Read the first so many partitions; images are those that any of them names."""
     classes = _classes(tree)
+    if not classes:  # and every line of the partitions would be a fault
+        raise InvalidParameter(f"{card.name}: ClassName.txt names no class")
     lists = {
         f"{side}_{number:02d}": _paths(tree, f"{side}_{number:02d}.txt", classes)
         for number in range(1, partitions + 1)
@@ -37,9 +40,14 @@ def read(partitions: int, val_per_class: int, card: Card, tree: Tree) -> Descrip
     tree.counts["image files"] = len(tree.images())
     for name, listed in lists.items():
         _check_even(tree, name, listed, classes)
-    splits = [
-        _split(items, where, lists, number, val_per_class) for number in range(1, partitions + 1)
-    ]
+    splits = []
+    for number in range(1, partitions + 1):
+        train, test = (
+            tuple(sorted(where[path] for path in lists[f"{side}_{number:02d}"]))
+            for side in ("Training", "Testing")
+        )
+        split = Split(name=str(number), train=train, test=test)
+        splits.append(_with_val(split, by_class(items, train, len(classes)), number, val_per_class))
     return card.describe(tuple(classes), items, splits)
 
 
@@ -85,23 +93,17 @@ def _check_even(tree: Tree, name: str, paths: list[str], classes: Sequence[str])
     tree.note(Fault.COUNTS, [f"{text} (official: {PER_CLASS})" for text in uneven])
 
 
-def _split(
-    items: Sequence[Item],
-    where: dict[str, int],
-    lists: dict[str, list[str]],
-    number: int,
-    val_per_class: int,
+def _with_val(
+    split: Split, groups: Sequence[Sequence[int]], number: int, val_per_class: int
 ) -> Split:
-    train, test = (
-        tuple(sorted(where[path] for path in lists[f"{side}_{number:02d}"]))
-        for side in ("Training", "Testing")
-    )
-    if not val_per_class:
-        return Split(name=str(number), train=train, test=test)
-    groups = by_class(items, train, 1 + max(item.labels[0] for item in items))
+    """The split with so many of its training images (by class) moved to validation."""
     rule = RandomSplit(train_per_class=PER_CLASS, seed=number - 1)
-    drawn = random_split(groups, rule, str(number), val_per_class)
-    return drawn.model_copy(update={"test": test})
+    drawn = random_split(groups, rule, split.name, val_per_class)
+    return (
+        split.model_copy(update={"train": drawn.train, "val": drawn.val})
+        if val_per_class
+        else split
+    )
 
 
 def _register(

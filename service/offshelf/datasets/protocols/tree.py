@@ -30,6 +30,7 @@ class Fault(StrEnum):
     EXTRA_IMAGES = "images that no list names"
     EXTRA_FOLDERS = "folders that do not belong"
     EMPTY_IMAGES = "empty image files"
+    NAMES = "file names that are not UTF-8"
     BROKEN_LISTS = "lists that cannot be read as they are"
     COUNTS = "wrong counts"
 
@@ -52,7 +53,7 @@ class Tree:
     def note(self, kind: Fault, names: Sequence[str]) -> None:
         """Something that only a verifier complains of: a part of a data set may be read."""
         if names and self._faults is not None:
-            self._faults.setdefault(kind, {}).update(dict.fromkeys(names))
+            self._faults.setdefault(kind, {}).update(dict.fromkeys(map(_printable, names)))
 
     def has(self, path: str) -> bool:
         """Whether there is a file or folder."""
@@ -100,7 +101,10 @@ class Tree:
         What counts is the name's suffix; hidden files are left out.
         """
         if self._images is None:
-            self._images = dict(sorted(_walk(self.root, "", 0)))
+            found = dict(sorted(_walk(self.root, "", 0)))
+            odd = [path for path in found if _printable(path) != path]
+            self._images = {path: size for path, size in found.items() if path not in odd}
+            self.fault(Fault.NAMES, odd)
         prefix = f"{folder}/" if folder else ""
         return [path for path in self._images if path.startswith(prefix)]
 
@@ -128,7 +132,7 @@ class Tree:
 def sentence(kind: Fault, names: Sequence[str], shown: int = SHOWN) -> str:
     """`missing images: a.jpg, b.jpg and 7 more`."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return f"{kind.value}: {', '.join(names[:shown])}{more}"
+    return f"{kind.value}: {', '.join(map(_printable, names[:shown]))}{more}"
 
 
 def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, int]]:
@@ -144,6 +148,11 @@ def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, int]]:
                 yield from _walk(folder / entry.name, f"{path}/", depth + 1)
             elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file():  # noqa: PTH122  # a Path for each of 100,000 names is slow
                 yield path, entry.stat().st_size
+
+
+def _printable(name: str) -> str:
+    """The name with what the system could not read as UTF-8 written out."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _hidden(name: str) -> bool:

@@ -72,6 +72,9 @@ def _labels(tree: Tree, name: str, *, needed: bool) -> Labels:
     rows = tree.rows(f"{MAIN}/{name}.txt", 1)
     found: Labels = {cells[0]: [0] * len(CLASSES) for _, cells in rows}
     paths = [f"{MAIN}/{cls}_{name}.txt" for cls in CLASSES]
+    if not found:  # and every line of the classes' lists would be a fault
+        tree.expect(*paths)
+        return found
     if not needed and not any(tree.has(path) for path in paths):
         return found
     for number, path in enumerate(paths):

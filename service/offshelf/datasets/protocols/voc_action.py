@@ -64,12 +64,13 @@ def _labels(tree: Tree, name: str, *, needed: bool) -> Labels:
         people = _people(tree, f"{ACTION}/{name}.txt", 2)
         return {person: [0] * len(CLASSES) for _, person, _ in people}
     found: Labels = {}
+    reference = tree.first(*paths)
     for number, path in enumerate(paths):
         seen = set()
         for place, person, cells in _people(tree, path, 3):
-            if cells[2] not in ("-1", "0", "1") or (number and person not in found):
-                first = paths[0].rpartition("/")[2]
-                tree.broken(place, f"{' '.join(cells)}: a label (-1, 1) of a person of {first}")
+            if cells[2] not in ("-1", "0", "1") or (path != reference and person not in found):
+                where = reference.rpartition("/")[2]
+                tree.broken(place, f"{' '.join(cells)}: a label (-1, 1) of a person of {where}")
                 continue
             seen.add(person)
             found.setdefault(person, [0] * len(CLASSES))[number] = int(cells[2])

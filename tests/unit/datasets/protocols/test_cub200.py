@@ -107,6 +107,7 @@ def test_boxes_by_hand() -> None:
         ("image_class_labels.txt", "1 2\n2 1\n3 1\n4 1\n", "image 4 is not in images"),
         ("train_test_split.txt", "1 1\n2 0\n3 yes\n", "'yes' is none"),
         ("bounding_boxes.txt", "1 1 1 1 x\n", "'1 1 1 x' are not numbers"),
+        ("bounding_boxes.txt", "1 1 1 nan 5\n", "'1 1 nan 5' are not numbers"),
         ("bounding_boxes.txt", "1 1 1 0 5\n", "of no size"),
         ("bounding_boxes.txt", "1 1 1 5\n", "4 columns; 5 are needed"),
         ("parts/parts.txt", "1 antler\n", "'1 antler' is none of the 15 parts"),
@@ -127,6 +128,16 @@ def test_a_damaged_copy_is_refused_and_told(
     with pytest.raises(InvalidParameter, match=told):
         protocol("cub200-parts").read(root)
     assert not verify(protocol("cub200-parts", **RIGHT), root).right
+
+
+@pytest.mark.parametrize("path", ["images.txt", "classes.txt"])
+def test_a_missing_main_table_is_no_flood(path: str, tmp_path: Path) -> None:
+    root = copy(tmp_path)
+    (root / BASE / path).unlink()
+    assert verify(protocol("cub200", **RIGHT), root).faults == {
+        Fault.MISSING_LISTS: (path,),
+        Fault.BROKEN_LISTS: ("cub200: no image or class is named",),
+    }
 
 
 def test_an_image_that_no_table_names_is_told(tmp_path: Path) -> None:

@@ -68,8 +68,8 @@ def test_a_copy_of_official_size_is_right_and_a_damaged_one_is_told(tmp_path: Pa
     assert found.sentences() == [
         (
             "missing images: Images/scene00/train_000.jpg, Images/scene00/train_001.jpg, "
-            "Images/scene00/train_002.jpg, Images/scene00/train_003.jpg, Images/scene00/train_004.jpg "
-            "and 2 more"
+            "Images/scene00/train_002.jpg, Images/scene00/train_003.jpg, "
+            "Images/scene00/train_004.jpg and 2 more"
         ),
         (
             "lists that cannot be read as they are: TestImages.txt:1340: 'no scene'; "

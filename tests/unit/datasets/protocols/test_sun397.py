@@ -110,6 +110,15 @@ def test_a_class_name_of_another_form_is_refused(tmp_path: Path) -> None:
         protocol("sun397-probe").read(tmp_path)
 
 
+def test_missing_class_names_are_one_fault_and_no_flood(tmp_path: Path) -> None:
+    copy(tmp_path, partitions=1, per_class=1)
+    (tmp_path / "ClassName.txt").unlink()
+    assert verify(protocol("sun397-probe"), tmp_path).sentences() == [
+        "missing files: ClassName.txt",
+        "lists that cannot be read as they are: sun397-probe: ClassName.txt names no class",
+    ]
+
+
 def test_official_numbers() -> None:
     assert 397 * sun397.PER_CLASS == 19_850
     assert protocol("sun397").card.counts["train"] == 19_850

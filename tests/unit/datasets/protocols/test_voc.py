@@ -160,6 +160,15 @@ def test_all_faults_of_a_copy_are_told_at_once(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_missing_list_of_images_is_one_fault_and_no_flood(tmp_path: Path) -> None:
+    root = copy(tmp_path)
+    (root / "VOCdevkit/VOC2007/ImageSets/Main/test.txt").unlink()
+    (root / "VOCdevkit/VOC2007/ImageSets/Main/dog_test.txt").unlink()
+    assert verify(protocol("voc2007", test=0), root).faults == {
+        Fault.MISSING_LISTS: ("ImageSets/Main/test.txt", "ImageSets/Main/dog_test.txt")
+    }
+
+
 def test_a_right_copy_is_right_and_a_read_one_survives_json(tmp_path: Path) -> None:
     root = copy(tmp_path)
     right = {"classes": 20, "train": 2, "val": 1, "test": 3, "items": 6}

@@ -109,6 +109,15 @@ def test_a_damaged_copy_is_refused_and_told(
     assert not verify(protocol("voc2012-action"), root).right
 
 
+def test_a_missing_list_of_the_first_class_is_one_fault_and_no_flood(tmp_path: Path) -> None:
+    root = copy(tmp_path)
+    (root / BASE / f"ImageSets/Action/{CLASSES[0]}_val.txt").unlink()
+    right = protocol("voc2012-action", classes=10, images_of_train_and_val=2, images_of_test=1)
+    assert verify(right, root).faults == {
+        Fault.MISSING_LISTS: (f"ImageSets/Action/{CLASSES[0]}_val.txt",)
+    }
+
+
 def test_a_list_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
     root = copy(tmp_path)
     write(root, {"secret.xml": annotation(["person"])})
