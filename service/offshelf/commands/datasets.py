@@ -99,7 +99,7 @@ def _report(found: Verification, names: int) -> str:
         for count in found.counts
     ]
     counted = [table(("count of", "official", "here", ""), rows)] if rows else []
-    verdict = "is right" if found.right else "is not the official data set"
+    verdict = "is right" if found.right else "is not right"
     return "\n".join(
         [*counted, *found.sentences(names), f"{found.folder}: {found.protocol} {verdict}"]
     )

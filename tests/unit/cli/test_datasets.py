@@ -54,7 +54,7 @@ def test_what_is_wrong_is_told_with_status_1(own: Path) -> None:
     assert result.stdout.splitlines() == [
         "missing images: 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more",
         "lists that cannot be read as they are: labels.csv:2: 1 columns; the first line has 2",
-        f"{own}: csv is not the official data set",
+        f"{own}: csv is not right",
     ]
     assert "2.jpg and 4 more" in run("verify", "csv", own, "--names", "3").stdout
     result = run("verify", "csv", own, "--json")

@@ -95,6 +95,7 @@ def _rows(table: dict[str, tuple[float, float]]) -> tuple[Published, ...]:
             value=value,
             metric="mean_class_accuracy",
             source=DECAF,
+            note="does not say whether images or classes are averaged",
         )
         for method, values in table.items()
         for layer, value in zip(("DeCAF6", "DeCAF7"), values, strict=True)
@@ -128,7 +129,6 @@ def _register(
                 "Papers of later years train on all source images and test on all target images: "
                 "their figures belong to another protocol."
             ),
-            "DeCAF does not say whether images or classes are averaged; both are reported.",
         ),
         published=_rows(table),
     )

@@ -6,6 +6,7 @@ Reading stops at the first fault; verifying collects them all. The readers do no
 from __future__ import annotations
 
 import os
+import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 MAX_LIST_BYTES: Final = 64 << 20
 MAX_DEPTH: Final = 8  # links may lead in circles; no data set is deeper than four
 SHOWN: Final = 5
+UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 class Fault(StrEnum):
@@ -30,7 +32,7 @@ class Fault(StrEnum):
     EXTRA_IMAGES = "images that no list names"
     EXTRA_FOLDERS = "folders that do not belong"
     EMPTY_IMAGES = "empty image files"
-    NAMES = "file names that are not UTF-8"
+    NAMES = "file names with control characters or not UTF-8"
     BROKEN_LISTS = "lists that cannot be read as they are"
     COUNTS = "wrong counts"
 
@@ -151,8 +153,8 @@ def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, int]]:
 
 
 def _printable(name: str) -> str:
-    """The name with what the system could not read as UTF-8 written out."""
-    return name.encode(errors="backslashreplace").decode()
+    """The name with control characters, and bytes that are not UTF-8, written out."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), name)
 
 
 def _hidden(name: str) -> bool:

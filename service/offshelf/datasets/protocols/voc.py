@@ -26,6 +26,10 @@ CLASSES: Final = tuple(
 )
 MAIN: Final = "ImageSets/Main"
 
+UNPUBLISHED: Final = (
+    "The test's labels are not published: without them there is no score; see voc2012-val."
+)
+
 OQUAB: Final = "Oquab et al. 2014, CVPR"
 RAZAVIAN: Final = "Razavian et al. 2014, CVPR Workshops"
 CHATFIELD: Final = "Chatfield et al. 2014, arXiv:1405.3531, figure 1"
@@ -80,8 +84,9 @@ def _labels(tree: Tree, name: str, *, needed: bool) -> Labels:
     for number, path in enumerate(paths):
         seen = set()
         for place, (image, label) in tree.rows(path, 2):
-            if image not in found or label not in ("-1", "0", "1"):
-                tree.broken(place, f"{image} {label}: a label (-1, 0, 1) of an image of {name}.txt")
+            if image not in found or image in seen or label not in ("-1", "0", "1"):
+                what = f"{image} {label}: one label (-1, 0, 1) of each image of {name}.txt"
+                tree.broken(place, what)
                 continue
             seen.add(image)
             found[image][number] = int(label)
@@ -137,8 +142,7 @@ def _card(
             "point or two: they are two metrics, and rows of one never stand beside the other."),
             "Difficult objects as negatives in the test make another, lower figure.",
             "Lists set a positive label apart by two spaces.",
-            *(("The test's labels are not published: without them there is no score.",)
-              if year == 2012 else ()),
+            *((UNPUBLISHED,) if year == 2012 else ()),
         ),
         published=rows,
     )  # fmt: skip

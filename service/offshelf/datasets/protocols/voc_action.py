@@ -68,9 +68,11 @@ def _labels(tree: Tree, name: str, *, needed: bool) -> Labels:
     for number, path in enumerate(paths):
         seen = set()
         for place, person, cells in _people(tree, path, 3):
-            if cells[2] not in ("-1", "0", "1") or (path != reference and person not in found):
+            strange = path != reference and person not in found
+            if strange or person in seen or cells[2] not in ("-1", "0", "1"):
                 where = reference.rpartition("/")[2]
-                tree.broken(place, f"{' '.join(cells)}: a label (-1, 1) of a person of {where}")
+                what = f"{' '.join(cells)}: one label (-1, 1) of each person of {where}"
+                tree.broken(place, what)
                 continue
             seen.add(person)
             found.setdefault(person, [0] * len(CLASSES))[number] = int(cells[2])

@@ -116,9 +116,10 @@ def test_any_of_the_folders_around_may_be_named(inside: str, tmp_path: Path) -> 
     ("name", "content", "told"),
     [
         ("dog_val.txt", "", r"dog_val.txt: 1 images of val.txt have no label: 000003"),
-        ("dog_val.txt", "000003 2\n", r"dog_val.txt:1: 000003 2: a label \(-1, 0, 1\)"),
+        ("dog_val.txt", "000003 2\n", r"dog_val.txt:1: 000003 2: one label \(-1, 0, 1\)"),
         ("dog_val.txt", "000003\n", r"dog_val.txt:1: 1 columns; 2 are needed"),
-        ("dog_val.txt", "000003 -1\n000009  1\n", r"dog_val.txt:2: 000009 1: a label"),
+        ("dog_val.txt", "000003 -1\n000009  1\n", r"dog_val.txt:2: 000009 1: one label"),
+        ("dog_val.txt", "000003 -1\n000003  1\n", r"dog_val.txt:2: 000003 1: one label"),
         ("dog_val.txt", b"\xff\xfe", r"dog_val.txt: not UTF-8"),
         ("val.txt", "000003\n000002\n", r"have no label"),
         ("val.txt", "000003 1\n", r"val.txt:1: 2 columns; 1 are needed"),

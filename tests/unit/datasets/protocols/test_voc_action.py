@@ -85,9 +85,10 @@ def test_people_whose_labels_are_not_published_are_there_without(tmp_path: Path)
     [
         ("ImageSets/Action/running_val.txt", "2010_2 0 -1\n", "objects are numbered from 1"),
         ("ImageSets/Action/running_val.txt", "2010_2 x -1\n", "object 'x'"),
-        ("ImageSets/Action/running_val.txt", "2010_2  2  5\n", "2010_2 2 5: a label"),
+        ("ImageSets/Action/running_val.txt", "2010_2  2  5\n", "2010_2 2 5: one label"),
         ("ImageSets/Action/running_val.txt", "2010_2 -1\n", "2 columns; 3 are needed"),
-        ("ImageSets/Action/running_val.txt", "2010_9  1 -1\n", r"person of jumping_val\.txt"),
+        ("ImageSets/Action/running_val.txt", "2010_9  1 -1\n", r"each person of jumping_val\.txt"),
+        ("ImageSets/Action/jumping_val.txt", "2010_2 2 1\n" * 2, ":2: 2010_2 2 1: one label"),
         ("ImageSets/Action/running_val.txt", "", "1 people have no label: 2010_2 2"),
         ("ImageSets/Action/running_val.txt", None, r"missing files: .*running_val\.txt"),
         ("Annotations/2010_2.xml", None, r"missing files: Annotations/2010_2\.xml"),
