@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from offshelf.datasets.protocols.interface import PROTOCOLS
 from offshelf.errors import error_codes
 from offshelf.settings import Settings
 
@@ -21,6 +22,21 @@ def test_errors_page_lists_every_code_with_its_status() -> None:
     page = (ROOT / "docs" / "errors.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", page, re.MULTILINE))
     assert rows == {code: str(kind.status) for code, kind in error_codes().items()}
+
+
+def test_protocols_page_lists_every_protocol_with_its_splits_and_first_figure() -> None:
+    page = (ROOT / "docs" / "protocols.md").read_text()
+    rows = re.findall(r"^\| `([\w-]+)` \| .* \| ([^|]+) \| (\d+) \|$", page, re.MULTILINE)
+    figures = {
+        "accuracy": "accuracy",
+        "mean_class_accuracy": "mean per-class accuracy",
+        "map_11pt": "mAP, 11 points",
+        "map_all_point": "mAP, all points",
+    }
+    cards = [PROTOCOLS.get(name).card for name in PROTOCOLS.names()]
+    expected = {card.name: (figures[card.metrics[0]], str(card.splits)) for card in cards}
+    found = {name: (figure.split(", or")[0], splits) for name, figure, splits in rows}
+    assert found == expected
 
 
 def test_settings_survive_the_way_through_the_environment(monkeypatch) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from offshelf.core.scoring import accuracy, class_recalls, mean_class_accuracy
 from offshelf.schemas import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -23,15 +24,14 @@ def score(
     """
     if len(truth) == 0:
         return None
-    right = truth == predicted
-    per_class = {
-        name: float(right[truth == index].mean())
-        for index, name in enumerate(classes)
-        if np.any(truth == index)
-    }
+    recalls = class_recalls(truth, predicted, len(classes))
     return Metrics(
         images=len(truth),
-        accuracy=float(right.mean()),
-        mean_class_accuracy=float(np.mean(list(per_class.values()))),
-        per_class=per_class,
+        accuracy=accuracy(truth, predicted),
+        mean_class_accuracy=mean_class_accuracy(truth, predicted, len(classes)),
+        per_class={
+            name: float(recall)
+            for name, recall in zip(classes, recalls, strict=True)
+            if not isnan(recall)
+        },
     )

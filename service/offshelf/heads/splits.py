@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from offshelf.core.splits import shuffled
 from offshelf.errors import InvalidParameter
 from offshelf.schemas import ExplicitSplit, RandomSplit
 
@@ -55,12 +54,9 @@ def _random(dataset: Dataset, split: RandomSplit) -> Split:
         raise InvalidParameter(
             f"classes with fewer than {split.train_per_class} images: {_some(short)}"
         )
-    # The legacy generator on purpose: its stream is frozen, and published splits are drawn by it.
-    generator = np.random.RandomState(split.seed)
     train: list[int] = []
     test: list[int] = []
-    for items in by_class.values():
-        drawn = [items[i] for i in generator.permutation(len(items))]
+    for drawn in shuffled(by_class.values(), split.seed):
         rest = drawn[split.train_per_class :]
         train += drawn[: split.train_per_class]
         test += rest[: split.test_per_class]

@@ -35,7 +35,8 @@ JOB = job_body(state="succeeded", total=2, done=2, result={"head": "h1"})
 COMMANDS = [
     "", "serve", "api", "worker", "health", "features", "train", "predict", "weights",
     "weights list", "backbones", "jobs", "jobs list", "jobs show", "jobs wait", "jobs cancel",
-    "heads", "heads list", "heads show", "heads delete", "demo",
+    "heads", "heads list", "heads show", "heads delete", "datasets",
+    "datasets protocols", "datasets verify", "demo",
 ]  # fmt: skip
 
 

@@ -183,7 +183,7 @@ def test_a_projection_notices_nearly_any_change() -> None:
     assert first.shape == (goldens.NUMBERS,)
     np.testing.assert_allclose(project(3 * vector), first, atol=1e-6)
     for changed in (vector[::-1], np.maximum(vector, 0), vector + 0.1, np.roll(vector, 1)):
-        assert np.abs(project(changed) - first).max() > 100 * goldens.TOLERANCE
+        assert np.abs(project(changed) - first).max() > 10 * goldens.TOLERANCE
     assert np.isfinite(project(np.zeros(5, np.float32))).all()
 
 
