@@ -11,7 +11,9 @@ import functools
 import hashlib
 import itertools
 import logging
+import re
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -177,10 +179,12 @@ def _filled(card: Card, state: Mapping[str, torch.Tensor], path: Path) -> torch.
     """The network with these tensors in it."""
     import torch
 
-    # On the meta device nothing is initialised only to be overwritten.
-    with torch.device("meta"):
-        network = card.build()
+    from offshelf.backbones.networks.skeleton import skeleton
+
+    # Nothing is initialised only to be overwritten.
+    network = skeleton(card.build)
     wanted = network.state_dict()
+    state = {_name_now(card, n): t for n, t in state.items() if not n.startswith(card.ignored)}
     wrong = _differences(wanted, state)
     if wrong:
         raise WeightsMissing(f"{path} does not hold the weights of {card.name}: {wrong}")
@@ -188,12 +192,23 @@ def _filled(card: Card, state: Mapping[str, torch.Tensor], path: Path) -> torch.
         name: torch.zeros(t.shape, dtype=t.dtype) for name, t in wanted.items() if name not in state
     }
     cast = {name: tensor.to(wanted[name].dtype) for name, tensor in state.items()}
-    network.load_state_dict(counters | cast, assign=True)
+    # Every name and shape was checked against this version of the network's modules.
+    filling = OrderedDict(counters | cast)
+    filling._metadata = wanted._metadata  # type: ignore[attr-defined]  # noqa: SLF001
+    network.load_state_dict(filling, assign=True)
     if any(t.is_meta for t in itertools.chain(network.parameters(), network.buffers())):
         # It has buffers that are computed, not stored: build it for real.
         network = card.build()
-        network.load_state_dict(counters | cast)
+        network.load_state_dict(filling)
     return network.eval().requires_grad_(requires_grad=False)
+
+
+def _name_now(card: Card, name: str) -> str:
+    """What the network calls a tensor of a published file, which may be older than its names."""
+    now = name
+    for pattern, replacement in card.renamed:
+        now = re.sub(pattern, replacement, now)
+    return now
 
 
 def _differences(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> str:
