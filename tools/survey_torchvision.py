@@ -4,8 +4,8 @@ Run it after a change to a family's taps, or for another torchvision:
 
     PYTHONPATH=service python tools/survey_torchvision.py
 
-It needs the `worker` extra, takes about a minute, and downloads nothing: the networks are traced
-without their weights. `tests/unit/backbones/test_survey.py` holds the file to what it computes.
+It needs the `worker` extra, takes half a minute, and downloads nothing: the networks are traced
+without their weights. `tests/unit/backbones/test_torchvision_facts.py` holds the file to it.
 """
 
 from __future__ import annotations

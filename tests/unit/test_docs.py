@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from offshelf.backbones.interface import BACKBONES
 from offshelf.errors import error_codes
 from offshelf.settings import Settings
 
@@ -21,6 +22,14 @@ def test_errors_page_lists_every_code_with_its_status() -> None:
     page = (ROOT / "docs" / "errors.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", page, re.MULTILINE))
     assert rows == {code: str(kind.status) for code, kind in error_codes().items()}
+
+
+def test_backbones_page_lists_every_network_and_no_other() -> None:
+    page = (ROOT / "docs" / "backbones.md").read_text()
+    rows = re.findall(r"^\| (`.*?`.*?) \| `", page, re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`([a-z]\w*)`", row)}
+    listed |= {f"vgg{depth}_bn" for depth in (11, 13, 16, 19)}  # "and each with `_bn`"
+    assert listed == set(BACKBONES.names()) - {"embednet"}
 
 
 def test_settings_survive_the_way_through_the_environment(monkeypatch) -> None:

@@ -55,6 +55,7 @@ from offshelf_client._models import (
     RandomSplit,
     Report,
     Tap,
+    Variant,
     Weights,
 )
 from offshelf_client._sync._client import Client
@@ -115,6 +116,7 @@ __all__ = [
     "UnknownNameError",
     "UnreadableImage",
     "UnsupportedMediaError",
+    "Variant",
     "Weights",
     "WeightsMissingError",
     "WorkerError",

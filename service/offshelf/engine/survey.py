@@ -226,6 +226,8 @@ class _Step:
 
     def spread(self) -> Spread:
         """By the kind of the operation; one that is not known mixes all places."""
+        if self.called in (torch.cat, torch.concat):
+            return _joined(self)
         if len(self.spreads) > 1:
             return _united(self) if _kind(self.called) in _POINTWISE else _unknown(self)
         rule = _RULES.get(_kind(self.called))
@@ -255,8 +257,6 @@ def _unknown(step: _Step) -> Spread:
 def _united(step: _Step) -> Spread:
     """A sum, product or concatenation of branches: each unit sees what any of them sees."""
     spreads = step.spreads
-    if step.called in (torch.cat, torch.concat) and _along_places(step):
-        return _unknown(step)
     maps = [s for s in spreads if s.axes is not None and max(s.sides) > 1] or list(spreads)
     best = maps[0]
     aligned = len(maps) == len(spreads) and all(s.jumps == best.jumps for s in spreads)
@@ -267,10 +267,10 @@ def _united(step: _Step) -> Spread:
     return replace(best, windows=(_union(down), _union(across)))
 
 
-def _along_places(step: _Step) -> bool:
-    """Whether a concatenation is of rows or columns, and not of channels."""
+def _joined(step: _Step) -> Spread:
+    """A concatenation: of channels; or of rows or columns, which leaves no place where it was."""
     dim = step.argument(1, "dim", 0) % len(step.after)
-    return dim in (step.spreads[0].axes or ())
+    return _unknown(step) if dim in (step.spreads[0].axes or ()) else _united(step)
 
 
 def _union(windows: Sequence[Window]) -> Window:
@@ -481,7 +481,7 @@ _POINTWISE: Final = frozenset(
         F.local_response_norm, F.hardtanh, F.elu, torch.relu, torch.sigmoid, torch.tanh,
         "relu", "sigmoid", "tanh", "contiguous", "clone", "float", "add", "mul", "sub", "div",
         "clamp", operator.add, operator.sub, operator.mul, operator.truediv, operator.neg,
-        torch.add, torch.mul, torch.sub, torch.div, torch.cat, torch.concat, torch.clamp,
+        torch.add, torch.mul, torch.sub, torch.div, torch.clamp,
         stochastic_depth,
     }
 )  # fmt: skip

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from offshelf.backbones.weights import provenance
-from offshelf.schemas import BackboneBody, TapBody
+from offshelf.schemas import BackboneBody, TapBody, VariantBody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from offshelf.backbones.interface import Card
+    from offshelf.backbones.interface import Card, Tap
     from offshelf.backbones.weights import Location
     from offshelf.engine.interface import Resident
 
@@ -27,32 +27,50 @@ def describe(
     for resident in residents:
         loaded.setdefault(resident.card.name, []).append(resident.weights.label)
     return [
-        _body(card, locate(card), sorted(loaded.get(card.name, [])), card.name == default)
+        _body(card, locate, sorted(loaded.get(card.name, [])), card.name == default)
         for card in cards
     ]
 
 
-def _body(card: Card, place: Location | None, resident: list[str], default: bool) -> BackboneBody:
-    taps = [
-        TapBody(
-            name=tap.name,
-            shape=list(tap.shape),
-            stride=tap.stride,
-            receptive_field=tap.receptive_field,
-            pre=tap.pre,
-        )
-        for tap in card.taps
-    ]
+def _body(
+    card: Card, locate: Callable[[Card], Location | None], resident: list[str], default: bool
+) -> BackboneBody:
+    places = {card.weights.name: locate(card)}
+    places |= {name: locate(other) for name, other in card.others.items()}
     return BackboneBody(
         name=card.name,
-        taps=taps,
+        taps=[_tap(tap) for tap in card.taps],
         aliases={name: alias.tap for name, alias in card.aliases.items()},
         preprocessing=asdict(card.preprocessing),
         classes=card.classes,
         paper=card.paper,
-        weights=_weights(card, place),
+        weights=_weights(card, places[card.weights.name]),
+        variants=[_variant(card.with_weights(name), place) for name, place in places.items()],
+        nbytes=card.nbytes,
         default=default,
         resident=resident,
+    )
+
+
+def _tap(tap: Tap) -> TapBody:
+    return TapBody(
+        name=tap.name,
+        shape=list(tap.shape),
+        stride=tap.stride,
+        receptive_field=tap.receptive_field,
+        pre=tap.pre,
+        kind=tap.kind,
+        offset=tap.offset,
+    )
+
+
+def _variant(card: Card, place: Location | None) -> VariantBody:
+    return VariantBody(
+        name=card.weights.name,
+        top1=card.weights.top1,
+        licence=card.weights.licence,
+        preprocessing=asdict(card.preprocessing),
+        present=place is not None,
     )
 
 
