@@ -23,6 +23,9 @@ HEAD: Final = "head"
 # grows into a large answer.
 MAX_NAME_CHARS: Final = 64
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
+# The longest node names of torchvision's graphs have some eighty characters.
+TapName = Annotated[str, Field(max_length=128)]
+TapKind = Literal["vector", "tokens", "map", "other"]
 DatasetId = Annotated[str, Field(max_length=80, description="The id of a dataset.")]
 
 WEIGHTS_PATTERN: Final = r"^(random:[0-9]{1,9}|[A-Za-z0-9_.-]{1,64})$"
@@ -52,8 +55,13 @@ class FeatureParams(Strict):
         ),
     ] = None
     taps: Annotated[
-        list[Name],
-        Field(min_length=1, max_length=32, description="Taps, e.g. `fc7`, `fc7:pre`, `conv5`."),
+        list[TapName],
+        Field(
+            min_length=1,
+            max_length=32,
+            description="Taps, e.g. `fc7`, `fc7:pre`, `conv5`; or any node of the network's graph "
+            "as torchvision's `feature_extraction` names it, e.g. `layer3.2.relu_1`.",
+        ),
     ] = ["penultimate"]
     view: Annotated[
         ViewName,
@@ -159,13 +167,32 @@ class FeaturesAnswer(Strict):
 
 
 class TapBody(Strict):
-    """A tap as listed by `GET /v1/backbones`."""
+    """A tap as listed by `GET /v1/backbones`.
+
+    `kind` says what its shape is: a `vector` (D,), a `map` (C, H, W), `tokens` (T, D), or `other`,
+    which cannot be pooled. `offset` is the centre of the first unit, in input pixels.
+    """
 
     name: str
     shape: list[int]
     stride: int | None
     receptive_field: int | None
     pre: bool
+    kind: TapKind
+    offset: float | None = None
+
+
+class VariantBody(Strict):
+    """One of the sets of weights that are published for a backbone; `name` asks for it.
+
+    `present`: the worker has the file, or another for the same place.
+    """
+
+    name: str
+    top1: float | None
+    licence: str
+    preprocessing: dict[str, Any]
+    present: bool
 
 
 class Residence(Strict):
@@ -198,6 +225,8 @@ class BackboneBody(Strict):
     classes: int
     paper: str
     weights: dict[str, Any]
+    variants: list[VariantBody] = []
+    nbytes: int | None = None
     default: bool = False
     resident: list[Residence] = []
 
@@ -308,7 +337,7 @@ class FeatureSet(Strict):
 class HeadRequest(FeatureParams):
     """Body of `POST /v1/heads`: exactly one tap, flattened to a vector."""
 
-    taps: Annotated[list[Name], Field(min_length=1, max_length=1)] = ["penultimate"]
+    taps: Annotated[list[TapName], Field(min_length=1, max_length=1)] = ["penultimate"]
     dataset: DatasetId
     name: Annotated[str, Field(max_length=200)] = ""
     kind: HeadKind = "svm"

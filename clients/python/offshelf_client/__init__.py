@@ -59,6 +59,7 @@ from offshelf_client._models import (
     SelfTest,
     SelfTestReport,
     Tap,
+    Variant,
     Weights,
 )
 from offshelf_client._sync._client import Client
@@ -123,6 +124,7 @@ __all__ = [
     "UnknownNameError",
     "UnreadableImage",
     "UnsupportedMediaError",
+    "Variant",
     "Weights",
     "WeightsMissingError",
     "WorkerError",

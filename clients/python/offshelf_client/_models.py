@@ -64,13 +64,32 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """A named place in a backbone. `shape` is (C, H, W) or (D,); `pre`: `name:pre` exists too."""
+    """A named place in a backbone; `pre`: `name:pre` exists too.
+
+    `kind` says what `shape` is: `vector` (D,), `map` (C, H, W), `tokens` (T, D), or `other`.
+    """
 
     name: str
     shape: tuple[int, ...]
     stride: int | None = None
     receptive_field: int | None = None
     pre: bool = False
+    kind: str = ""
+    offset: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One of the sets of weights that are published for a backbone; `name` asks for it.
+
+    `top1` is ImageNet's, in per cent.
+    """
+
+    name: str
+    top1: float | None
+    licence: str
+    preprocessing: dict[str, Any]
+    present: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +106,11 @@ class Residence:
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A network that the service can run; `weights` says among others whether they are there."""
+    """A network that the service can run; `weights` says among others whether they are there.
+
+    `variants` are all published weights, those that run by default first; `nbytes` is what its
+    tensors take.
+    """
 
     name: str
     taps: tuple[Tap, ...]
@@ -98,6 +121,8 @@ class Backbone:
     weights: dict[str, Any]
     default: bool = False
     resident: tuple[Residence, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    nbytes: int | None = None
 
     @property
     def has_weights(self) -> bool:
@@ -313,8 +338,9 @@ def item_of(data: Any, index: int, name: str | None, row: int | None) -> Item:
 def backbone_of(data: Any) -> Backbone:
     """Read a backbone."""
     taps = tuple(read(Tap, tap, shape=_tuple(tap, "shape")) for tap in _tuple(data, "taps"))
+    variants = tuple(read(Variant, variant) for variant in _tuple(data, "variants"))
     resident = tuple(read(Residence, where) for where in _tuple(data, "resident"))
-    return read(Backbone, data, taps=taps, resident=resident)
+    return read(Backbone, data, taps=taps, variants=variants, resident=resident)
 
 
 def self_test_of(data: Any) -> SelfTest:

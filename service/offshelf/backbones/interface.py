@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from offshelf.core.spec import split_tap
 from offshelf.errors import InvalidParameter, UnknownName
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     import torch
 
     from offshelf.core.spec import Preprocessing
+
+
+# How a node's output lies, and so what is done to hand it out: nothing; channels last becomes
+# channels first; of tokens, the class token alone, or the others as the map that they are of.
+# `other` is handed out as it is, and nothing is known of its axes.
+Layout: TypeAlias = Literal["plain", "channels_last", "class_token", "patches", "other"]
+Kind: TypeAlias = Literal["vector", "tokens", "map", "other"]
 
 
 class Build(Protocol):
@@ -39,9 +46,11 @@ class Tap:
     """A named place in a network.
 
     `node` is the graph node whose output it is, in the notation of torchvision's
-    `feature_extraction` (a dotted module path, as a rule). `shape` is (C, H, W) or (D,) at the
-    card's input size. `stride` and `receptive_field` are in input pixels, None where they are
-    not defined. `pre` says that the node is an activation, so that `name:pre` is its input.
+    `feature_extraction` (a dotted path; a module's stands for the last node in it). `shape` is
+    what is handed out at the card's input size: (C, H, W), (T, D) tokens with the class token
+    among them, or (D,). `stride`, `receptive_field` and `offset`, the centre of unit 0, are in
+    input pixels, None where they are not defined. `pre` says that the node is an activation, so
+    that `name:pre` is its input.
     """
 
     name: str
@@ -50,11 +59,26 @@ class Tap:
     stride: int | None = None
     receptive_field: int | None = None
     pre: bool = False
+    layout: Layout = "plain"
+    offset: float | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What it is: a (C, H, W) map, (T, D) tokens, a (D,) vector, or something else."""
+        if self.layout == "other":
+            return "other"
+        kinds: dict[int, Kind] = {1: "vector", 2: "tokens", 3: "map"}
+        return kinds.get(len(self.shape), "other")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of what its node gives, and not some of the tokens."""
+        return self.layout not in ("class_token", "patches")
 
     @property
     def is_map(self) -> bool:
-        """Whether it is a (C, H, W) map, and not a vector."""
-        return len(self.shape) == 3
+        """Whether it is a (C, H, W) map."""
+        return self.kind == "map"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +119,10 @@ class Card:
     published for the network, by the name of the weights; each brings its own preprocessing,
     and the taps' shapes where its input size differs. `formats` reads what the weights directory
     may have besides torch's own formats: `<name><suffix>`, by suffix.
+
+    `nbytes` is what the network's tensors take. Published files may hold more than the network,
+    and under older names: tensors that begin with one of `ignored` are left out, and `renamed`
+    are pairs of a regular expression and its replacement, applied to each name in turn.
     """
 
     name: str
@@ -109,6 +137,9 @@ class Card:
     formats: Mapping[str, Unpack] = field(default_factory=dict)
     others: Mapping[str, Card] = field(default_factory=dict)
     pinned: bool = True
+    nbytes: int | None = None
+    ignored: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
 
     def with_weights(self, name: str) -> Card:
         """The card for published weights of that name; UnknownName where there are none."""

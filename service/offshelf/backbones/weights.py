@@ -11,7 +11,9 @@ import functools
 import hashlib
 import itertools
 import logging
+import re
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -74,7 +76,7 @@ def load(card: Card, weights: str | None, settings: Settings) -> Loaded:
     if weights is not None:
         return _random(card, weights)
     place = locate(card, settings) or _download(card, settings)
-    state = _read(card, place)
+    state = _named_as_now(card, _read(card, place))
     wrong = differences(card, state)
     if wrong:
         raise WeightsMissing(f"{place.path} does not hold the weights of {card.name}: {wrong}")
@@ -187,28 +189,44 @@ def fill(card: Card, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
     """The network with these tensors in it, in eval mode; they must fit (see `differences`)."""
     import torch
 
-    # On the meta device nothing is initialised only to be overwritten.
-    with torch.device("meta"):
-        network = card.build()
+    from offshelf.backbones.networks.skeleton import skeleton
+
+    # Nothing is initialised only to be overwritten.
+    network = skeleton(card.build)
     wanted = network.state_dict()
     counters = {
         name: torch.zeros(t.shape, dtype=t.dtype) for name, t in wanted.items() if name not in state
     }
     cast = {name: tensor.to(wanted[name].dtype) for name, tensor in state.items()}
-    network.load_state_dict(counters | cast, assign=True)
+    # Every name and shape was checked against this version of the network's modules.
+    filling = OrderedDict(counters | cast)
+    filling._metadata = wanted._metadata  # type: ignore[attr-defined]  # noqa: SLF001
+    network.load_state_dict(filling, assign=True)
     if any(t.is_meta for t in itertools.chain(network.parameters(), network.buffers())):
         # It has buffers that are computed, not stored: build it for real.
         network = card.build()
-        network.load_state_dict(counters | cast)
+        network.load_state_dict(filling)
     return network.eval().requires_grad_(requires_grad=False)
+
+
+def _named_as_now(card: Card, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A published state dict as the network has it: without what it lacks, by today's names."""
+    return {_name_now(card, n): t for n, t in state.items() if not n.startswith(card.ignored)}
+
+
+def _name_now(card: Card, name: str) -> str:
+    """What the network calls a tensor of a published file, which may be older than its names."""
+    now = name
+    for pattern, replacement in card.renamed:
+        now = re.sub(pattern, replacement, now)
+    return now
 
 
 def differences(card: Card, found: Mapping[str, torch.Tensor]) -> str:
     """What keeps a state dict from fitting the card's network, in words; empty when it fits."""
-    import torch
+    from offshelf.backbones.networks.skeleton import skeleton
 
-    with torch.device("meta"):
-        wanted = card.build().state_dict()
+    wanted = skeleton(card.build).state_dict()
     # Files older than the counter of batch norm lack it, and nothing reads it.
     missing = sorted(n for n in wanted if n not in found and not n.endswith("num_batches_tracked"))
     unexpected = sorted(set(found) - set(wanted))

@@ -250,10 +250,27 @@ def _output(resident: Resident, requested: str, params: FeatureParams) -> Output
     """What to hand out for a requested tap. Pooling is for maps: vectors stay as they are."""
     canonical, tap, _, pool = resident.resolve_tap(requested)
     pooling = Pooling.parse(pool if params.pool is None else params.pool)
-    if not tap.is_map:
+    if tap.kind == "vector":
         return Output(canonical, "none", params.normalize, params.merge)
-    _check_cells(tap, pooling)
+    _check_poolable(tap, pooling)
     return Output(canonical, str(pooling), params.normalize, params.merge)
+
+
+def _check_poolable(tap: Tap, pooling: Pooling) -> None:
+    if pooling.kind == "none":
+        return
+    if tap.kind == "other":
+        raise InvalidParameter(
+            f"tap {tap.name!r} of shape {tap.shape} is neither a map nor tokens, so it cannot be "
+            "pooled: take pool 'none'"
+        )
+    if tap.kind == "map":
+        _check_cells(tap, pooling)
+    elif pooling.cells > 1:
+        raise InvalidParameter(
+            f"pool {pooling} needs a map, and tap {tap.name!r} is {tap.shape[0]} tokens: take "
+            "none, avg or max (over all tokens, a class token among them), or a tap that is a map"
+        )
 
 
 def _check_cells(tap: Tap, pooling: Pooling) -> None:
@@ -269,7 +286,8 @@ def _values(resident: Resident, output: Output) -> int:
     _, tap, _, _ = resident.resolve_tap(output.tap)
     if output.pooling == "none":
         return math.prod(tap.shape)
-    return tap.shape[0] * Pooling.parse(output.pooling).cells ** 2
+    channels = tap.shape[1] if tap.kind == "tokens" else tap.shape[0]
+    return channels * Pooling.parse(output.pooling).cells ** 2
 
 
 def _spec(resident: Resident, output: Output, params: FeatureParams) -> FeatureSpec:

@@ -34,6 +34,14 @@ _OUT_OF_PLACE: Final[dict[Any, Callable[..., Any]]] = {
 
 _MAKE_A_NEW_TENSOR: Final = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
 
+_ACTIVATIONS: Final = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish,
+    nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus,
+)  # fmt: skip
+_ACTIVATION_NAMES: Final = frozenset(kind.__name__.lower() for kind in _ACTIVATIONS) | {
+    "leaky_relu"
+}
+
 
 class Traced:
     """A network in eval mode as a graph; parts of it share its parameters.
@@ -47,15 +55,42 @@ class Traced:
         self.root: nn.Module = tracer.root
         self._graph = graph
         make_out_of_place(network, graph)
-        self._nodes: dict[str, fx.Node] = {name: n for n, name in tracer.node_to_qualname.items()}
+        self._names: dict[fx.Node, str] = dict(tracer.node_to_qualname)
+        self._nodes = {name: node for node, name in self._names.items()}
 
     def node(self, name: str) -> fx.Node:
-        """The node of that name; KeyError where there is none."""
-        return self._nodes[name]
+        """The node of that name, or the last one of the module of that name; else KeyError."""
+        found = self._nodes.get(name)
+        if found is None:
+            inside = (n for q, n in reversed(self._nodes.items()) if q.startswith(f"{name}."))
+            found = next(inside, None)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def name(self, node: fx.Node) -> str:
+        """The name of a node in torchvision's notation."""
+        return self._names[node]
+
+    def names(self) -> list[str]:
+        """The names of all nodes, in network order."""
+        return list(self._nodes)
 
     def before(self, name: str) -> fx.Node:
         """What goes into the node of that name: for an activation, the pre-activation."""
         return self.node(name).all_input_nodes[0]
+
+    def is_activation(self, name: str) -> bool:
+        """Whether the node is a pointwise nonlinearity, so that what goes into it has a name."""
+        node = self.node(name)
+        if node.op == "call_module":
+            return isinstance(self.root.get_submodule(str(node.target)), _ACTIVATIONS)
+        called = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+        return called in _ACTIVATION_NAMES
+
+    def whole(self) -> fx.GraphModule:
+        """A module that computes all of the network."""
+        return fx.GraphModule(self.root, self._graph)
 
     def program(self, nodes: Sequence[fx.Node]) -> fx.GraphModule:
         """A module that computes these nodes, as a tuple, and nothing beyond them."""

@@ -12,21 +12,27 @@ import numpy as np
 import torch
 
 from offshelf.backbones.catalogue import Catalogue
+from offshelf.backbones.interface import Tap
+from offshelf.backbones.networks.skeleton import skeleton
 from offshelf.backbones.weights import RANDOM_PREFIX, fill, load
+from offshelf.core.spec import split_tap
 from offshelf.engine.finishing import merge, normalise, pool
 from offshelf.engine.graph import Traced
 from offshelf.engine.host_tier import HostTier, Kept
 from offshelf.engine.interface import Features, Inputs, Output, Pixels, WeightsInfo
+from offshelf.engine.layout import arranged, poolable
 from offshelf.engine.machine import host_memory
 from offshelf.engine.memory import give_freed_memory_back, keep_freed_memory
+from offshelf.engine.survey import Survey
 from offshelf.errors import DeviceLost, InvalidParameter, UnknownName
+from offshelf.registry import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torch import Tensor, fx, nn
 
-    from offshelf.backbones.interface import Card, Tap
+    from offshelf.backbones.interface import Card
     from offshelf.settings import Settings
 
 # Different sets of taps for which a pruned graph is kept.
@@ -83,8 +89,7 @@ class TorchEngine:
         card = self._card(backbone, weights)
         key = (card.name, card.weights.name)
         if key not in self._footprints:
-            with torch.device("meta"):
-                self._footprints[key] = _nbytes(card.build())
+            self._footprints[key] = card.nbytes or _nbytes(skeleton(card.build))
         return self._footprints[key]
 
     def reclaim(self) -> None:
@@ -139,19 +144,61 @@ class TorchResident:
         for parameter in network.to(device).parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self._lock = threading.Lock()
         self._traced = Traced(network)
-        for tap in card.taps:
-            self._node(tap.name)
+        self._by_node = {
+            self._traced.node(tap.node): tap for tap in reversed(card.taps) if tap.is_whole
+        }
+        self._survey: Survey | None = None
         self._reversed = card.preprocessing.channels == "bgr"
         self._mean = self._per_channel(card.preprocessing.mean)
         self._std = self._per_channel(card.preprocessing.std)
         self._programs: OrderedDict[tuple[fx.Node, ...], fx.GraphModule] = OrderedDict()
-        self._lock = threading.Lock()
         self.nbytes = _nbytes(network)
 
     def resolve_tap(self, name: str) -> tuple[str, Tap, bool, str]:
-        """`Card.resolve_tap`, and beyond the card any node of the network's graph by its name."""
-        return self.card.resolve_tap(name)
+        """`Card.resolve_tap`, and beyond the card any node of the network's graph by its name.
+
+        A module's name stands for the last node in it. A node that is one of the card's taps has
+        that tap's canonical name. Raises UnknownName with close matches, and InvalidParameter
+        for a node whose output is no feature of the images.
+        """
+        base, pre = split_tap(name)
+        if base in self.card.tap_names():
+            return self.card.resolve_tap(name)
+        try:
+            node = self._traced.node(base)
+        except KeyError:
+            known = [*self.card.tap_names(), *self._traced.names()]
+            raise UnknownName(unknown(f"tap of {self.card.name}", base, known)) from None
+        tap = self._by_node.get(node) or self._unnamed(node)
+        if pre and not tap.pre:
+            raise InvalidParameter(
+                f"node {base!r} of {self.card.name} is not an activation, so it has no ':pre'"
+            )
+        return tap.name + (":pre" if pre else ""), tap, pre, "none"
+
+    def _unnamed(self, node: fx.Node) -> Tap:
+        """A tap for a node that the card does not name."""
+        name = self._traced.name(node)
+        with self._lock:
+            if self._survey is None:
+                self._survey = Survey(self.card.build, self.card.preprocessing.crop)
+        found = self._survey[name]
+        if found.problem:
+            raise InvalidParameter(
+                f"node {name!r} of {self.card.name} gives no feature of an image: {found.problem}"
+            )
+        return Tap(
+            name,
+            name,
+            found.shape,
+            found.stride,
+            found.receptive_field,
+            self._traced.is_activation(name),
+            found.layout,
+            found.offset,
+        )
 
     def forward(
         self, batch: Sequence[Inputs], outputs: Sequence[Output]
@@ -168,7 +215,10 @@ class TorchResident:
             with torch.inference_mode():
                 inputs = self._inputs(stacks[0] if len(stacks) == 1 else np.concatenate(stacks))
                 taken = dict(zip(nodes, self._program(nodes)(inputs), strict=True))
-                return {o: _features(o, taken[self._node(o.tap)], counts) for o in outputs}
+                return {
+                    o: _features(o, self._arranged(o, taken[self._node(o.tap)]), counts)
+                    for o in outputs
+                }
         except RuntimeError as error:
             self._check_device(error)
             raise
@@ -192,8 +242,14 @@ class TorchResident:
 
     def _node(self, tap: str) -> fx.Node:
         """The graph node of a canonical tap name."""
-        _, known, pre, _ = self.card.resolve_tap(tap)
+        _, known, pre, _ = self.resolve_tap(tap)
         return self._traced.before(known.node) if pre else self._traced.node(known.node)
+
+    def _arranged(self, output: Output, values: Tensor) -> Tensor:
+        """What a node gave, as the tap hands it out; as a map where it is to be pooled."""
+        _, tap, _, _ = self.resolve_tap(output.tap)
+        whole = arranged(tap.layout, values)
+        return whole if output.pooling == "none" else poolable(tap.kind, whole)
 
     def _program(self, nodes: tuple[fx.Node, ...]) -> fx.GraphModule:
         """The network up to these nodes and no further."""

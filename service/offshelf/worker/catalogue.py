@@ -6,12 +6,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from offshelf.backbones.weights import provenance
-from offshelf.schemas import BackboneBody, TapBody
+from offshelf.schemas import BackboneBody, TapBody, VariantBody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from offshelf.backbones.interface import Card
+    from offshelf.backbones.interface import Card, Tap
     from offshelf.backbones.weights import Location
 
 
@@ -21,29 +21,45 @@ def describe(
     default: str,
 ) -> list[BackboneBody]:
     """One body a card. `locate` finds the weights' file on this machine, if it is there."""
-    return [_body(card, locate(card), card.name == default) for card in cards]
+    return [_body(card, locate, card.name == default) for card in cards]
 
 
-def _body(card: Card, place: Location | None, default: bool) -> BackboneBody:
-    taps = [
-        TapBody(
-            name=tap.name,
-            shape=list(tap.shape),
-            stride=tap.stride,
-            receptive_field=tap.receptive_field,
-            pre=tap.pre,
-        )
-        for tap in card.taps
-    ]
+def _body(card: Card, locate: Callable[[Card], Location | None], default: bool) -> BackboneBody:
+    places = {card.weights.name: locate(card)}
+    places |= {name: locate(other) for name, other in card.others.items()}
     return BackboneBody(
         name=card.name,
-        taps=taps,
+        taps=[_tap(tap) for tap in card.taps],
         aliases={name: alias.tap for name, alias in card.aliases.items()},
         preprocessing=asdict(card.preprocessing),
         classes=card.classes,
         paper=card.paper,
-        weights=_weights(card, place),
+        weights=_weights(card, places[card.weights.name]),
+        variants=[_variant(card.with_weights(name), place) for name, place in places.items()],
+        nbytes=card.nbytes,
         default=default,
+    )
+
+
+def _tap(tap: Tap) -> TapBody:
+    return TapBody(
+        name=tap.name,
+        shape=list(tap.shape),
+        stride=tap.stride,
+        receptive_field=tap.receptive_field,
+        pre=tap.pre,
+        kind=tap.kind,
+        offset=tap.offset,
+    )
+
+
+def _variant(card: Card, place: Location | None) -> VariantBody:
+    return VariantBody(
+        name=card.weights.name,
+        top1=card.weights.top1,
+        licence=card.weights.licence,
+        preprocessing=asdict(card.preprocessing),
+        present=place is not None,
     )
 
 

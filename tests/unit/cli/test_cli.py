@@ -260,10 +260,13 @@ def test_predict_prints_a_table_or_json(fake: FakeService, tmp_path: Path) -> No
 
 
 def test_backbones_and_their_taps(fake: FakeService) -> None:
-    assert "alexnet (default)  missing  fc7" in run("backbones").stdout
-    taps = run("backbones", "alexnet").stdout
-    assert "fc7 (and :pre)  4096" in taps
-    assert "= fc7" in taps
+    listed = run("backbones").stdout.splitlines()
+    assert listed[1].split() == ["alexnet", "(default)", "missing", "-", "224", "244", "fc7"]
+    shown = run("backbones", "alexnet").stdout
+    assert "fc7 (and :pre)  4096" in shown
+    assert "= fc7" in shown
+    assert "IMAGENET1K_V1 (pinned)  missing     56.5  256/224      bilinear" in shown
+    assert "\nIMAGENET1K_V1, IMAGENET1K_V2: free\n" in shown
     assert json.loads(run("backbones", "alexnet", "--json").stdout)["name"] == "alexnet"
     assert json.loads(run("backbones", "--json").stdout)[0]["name"] == "alexnet"
 

@@ -51,10 +51,20 @@ def job_body(job_id: str = "j1", state: str = "queued", **more: Any) -> dict[str
 
 def backbone_body(name: str = "alexnet", *, present: bool = False) -> dict[str, Any]:
     """A backbone as the server shows it."""
-    tap = schemas.TapBody(name="fc7", shape=[4096], stride=None, receptive_field=None, pre=True)
+    tap = schemas.TapBody(
+        name="fc7", shape=[4096], stride=None, receptive_field=None, pre=True, kind="vector"
+    )
+    preprocessing = {"resize": 256, "crop": 224, "interpolation": "bilinear"}
+    variants = [
+        schemas.VariantBody(
+            name=variant, top1=56.5, licence="free", preprocessing=preprocessing, present=present
+        )
+        for variant in ("IMAGENET1K_V1", "IMAGENET1K_V2")
+    ]
     return schemas.BackboneBody(
-        name=name, taps=[tap], aliases={"penultimate": "fc7"}, preprocessing={}, classes=1000,
-        paper="", weights={"present": present}, default=True,
+        name=name, taps=[tap], aliases={"penultimate": "fc7"}, preprocessing=preprocessing,
+        classes=1000, paper="", weights={"present": present}, default=True, variants=variants,
+        nbytes=244_403_360,
     ).model_dump(mode="json")  # fmt: skip
 
 

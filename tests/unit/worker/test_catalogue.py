@@ -12,6 +12,7 @@ import pytest
 from offshelf.backbones import weights
 from offshelf.backbones.interface import BACKBONES
 from offshelf.backbones.weights import BROUGHT_LICENCE, Location
+from offshelf.settings import Settings
 from offshelf.worker.catalogue import describe
 
 if TYPE_CHECKING:
@@ -79,3 +80,26 @@ def test_a_file_is_hashed_again_only_when_it_has_changed(
     os.utime(path, ns=(1, 1))
     assert told(card, Location("directory", path))["name"] == "once.pth"
     assert len(hashed) == 2
+
+
+def test_every_published_set_of_weights_is_told_with_whether_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    card = BACKBONES.get("vit_b_16")
+    here = tmp_path / "vit_b_16.IMAGENET1K_SWAG_E2E_V1.safetensors"
+    here.write_bytes(b"")
+    (body,) = describe(
+        [card], lambda c: weights.locate(c, Settings(weights_dir=tmp_path)), "alexnet"
+    )
+    assert [(v.name, v.present, v.preprocessing["crop"]) for v in body.variants] == [
+        ("IMAGENET1K_V1", False, 224),
+        ("IMAGENET1K_SWAG_E2E_V1", True, 384),
+        ("IMAGENET1K_SWAG_LINEAR_V1", False, 224),
+    ]
+    assert [v.top1 for v in body.variants] == [81.072, 85.304, 81.886]
+    assert "CC-BY-NC 4.0" in body.variants[1].licence
+    assert body.nbytes == card.nbytes == 346_270_624
+    kinds = {tap.name: tap.kind for tap in body.taps}
+    assert kinds["block12"] == "tokens"
+    assert (kinds["patches"], kinds["cls"]) == ("map", "vector")
