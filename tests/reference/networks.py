@@ -28,12 +28,12 @@ SMALL: Final = (
 CALIBRATED_ON: Final = 4  # images
 
 
-def seeded(card: Card, seed: int = 0) -> TorchResident:
-    """The network with seeded weights on the CPU, at the scale of a trained one."""
+def seeded(card: Card, seed: int = 0, device: str = "cpu") -> TorchResident:
+    """The network with seeded weights on a device, at the scale of a trained one."""
     loaded = load(card, f"random:{seed}", Settings(device="cpu"))
     settle(loaded.network, _inputs(card))
     info = WeightsInfo("random", loaded.label, loaded.digest, loaded.licence, loaded.label)
-    return TorchResident(card, info, loaded.network, torch.device("cpu"))
+    return TorchResident(card, info, loaded.network, torch.device(device))
 
 
 def settle(network: nn.Module, inputs: torch.Tensor) -> None:
