@@ -29,7 +29,7 @@ NAMES = [
     for name in BACKBONES.names()
 ]
 # Of a feature's norm, how far those of two images are apart at least.
-TELLING = 1e-3
+TELLING = 1e-2
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -119,13 +119,17 @@ ACTIVATIONS = {
 
 def test_the_receptive_field_is_the_cards_by_gradients(resident: TorchResident) -> None:
     card = resident.card
-    whole = (0, 0, card.preprocessing.crop - 1, card.preprocessing.crop - 1)
+    last = card.preprocessing.crop - 1
     for tap in card.taps:
-        if tap.receptive_field is None or tap.offset is None or tap.kind == "tokens":
+        if tap.receptive_field is None or tap.kind == "tokens":
             continue
         wanted = box_of_card(card, tap)
-        if wanted != whole:  # where it is, a gradient shows nothing
-            assert measured_box(card, tap) == wanted, tap
+        if wanted == (0, 0, last, last):  # then a gradient shows nothing
+            continue
+        # Where it reaches the border it may see less: pools leave rows over that fill no window.
+        for found, edge in zip(measured_box(card, tap), wanted, strict=True):
+            low, high = (edge, edge) if 0 < edge < last else (0, last)
+            assert low <= found <= high, tap
 
 
 def test_the_card_knows_what_the_tensors_take(resident: TorchResident) -> None:

@@ -39,6 +39,7 @@ def measured_box(card: Card, tap: Tap) -> Box:
     """
     traced = Traced(skeleton(card.build))
     program = _averaging(traced.program([traced.node(tap.node)]))
+    program.delete_all_unused_submodules()
     _fill(program)
     side = card.preprocessing.crop
     pixels = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)).add_(0.5)

@@ -2,7 +2,7 @@
 
 An in-place ReLU overwrites what was there before it, so a hook on `fc7:pre` would see `fc7`.
 Here every in-place operation is made to write elsewhere once, when the network is traced. When a
-part is cut out, ReLUs whose input nobody wants write in place again.
+part is cut out, activations whose input nobody wants write in place again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import fx, nn
+from torch.nn import functional as F  # noqa: N812  # its usual name
 from torchvision.models.feature_extraction import NodePathTracer
 
 if TYPE_CHECKING:
@@ -33,6 +34,15 @@ _OUT_OF_PLACE: Final[dict[Any, Callable[..., Any]]] = {
 }
 
 _MAKE_A_NEW_TENSOR: Final = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
+
+# Activations that can write over their input: by what function, and its keywords.
+_IN_PLACE: Final[dict[Any, tuple[Callable[..., Any], dict[str, Any]]]] = {
+    nn.ReLU: (torch.relu_, {}),
+    F.relu: (torch.relu_, {}),
+    nn.ReLU6: (F.relu6, {"inplace": True}),
+    nn.SiLU: (F.silu, {"inplace": True}),
+    nn.Hardswish: (F.hardswish, {"inplace": True}),
+}
 
 _ACTIVATIONS: Final = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish,
@@ -107,17 +117,20 @@ class Traced:
 
 
 def reuse_buffers(module: fx.GraphModule) -> None:
-    """Let a ReLU write over its input where nobody else can see that: a twentieth of the time.
+    """Let an activation write over its input where nobody can see it: a twentieth of the time.
 
-    So it is where the input is what a layer has just made, only the ReLU reads it, and it is not
-    handed out.
+    So it is where the input is what a layer has just made, only the activation reads it, and it
+    is not handed out.
     """
     for node in module.graph.nodes:
-        if node.op != "call_module" or not isinstance(_layer(module, node), nn.ReLU):
+        called = _layer(module, node) if node.op == "call_module" else node.target
+        kind = type(called) if isinstance(called, nn.Module) else called
+        if kind not in _IN_PLACE:
             continue
         (source,) = node.all_input_nodes
         if len(source.users) == 1 and isinstance(_layer(module, source), _MAKE_A_NEW_TENSOR):
-            node.op, node.target, node.args = "call_function", torch.relu_, (source,)
+            node.target, node.kwargs = _IN_PLACE[kind]
+            node.op, node.args = "call_function", (source,)
 
 
 def _layer(module: fx.GraphModule, node: fx.Node) -> nn.Module | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import gc
 import itertools
 import threading
@@ -169,14 +170,20 @@ class TorchResident:
         try:
             node = self._traced.node(base)
         except KeyError:
-            known = [*self.card.tap_names(), *self._traced.names()]
-            raise UnknownName(unknown(f"tap of {self.card.name}", base, known)) from None
+            raise UnknownName(self._unknown(base)) from None
         tap = self._by_node.get(node) or self._unnamed(node)
         if pre and not tap.pre:
             raise InvalidParameter(
                 f"node {base!r} of {self.card.name} is not an activation, so it has no ':pre'"
             )
         return tap.name + (":pre" if pre else ""), tap, pre, "none"
+
+    def _unknown(self, name: str) -> str:
+        """The closest of all names; where none is close, the taps: a graph has hundreds."""
+        taps = self.card.tap_names()
+        names = [*taps, *self._traced.names()]
+        close = difflib.get_close_matches(name, names)
+        return unknown(f"tap of {self.card.name}", name, names if close else taps)
 
     def _unnamed(self, node: fx.Node) -> Tap:
         """A tap for a node that the card does not name."""

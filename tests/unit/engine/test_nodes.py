@@ -91,6 +91,9 @@ def test_what_is_not_there_is_told_with_what_is_like_it(resnet: TorchResident) -
         resnet.resolve_tap("layer3.1.relu_2")
     with pytest.raises(UnknownName, match="did you mean pool5"):
         resnet.resolve_tap("pool6")
+    with pytest.raises(UnknownName, match="there are: conv1, pool1") as told:
+        resnet.resolve_tap("zzz")
+    assert "relu" not in str(told.value)  # not the whole graph
     with pytest.raises(InvalidParameter, match="the only suffix is ':pre'"):
         resnet.resolve_tap("layer3.0.relu:post")
     with pytest.raises(InvalidParameter, match=r"'layer3\.0\.bn1' .* not an activation"):
