@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from offshelf.core.jobs import JobState
-from offshelf.core.spec import Merge, Normalisation, ViewName
+from offshelf.core.normalisation import canonical_normalisation
+from offshelf.core.spec import Merge
+from offshelf.core.view import canonical_view
+from offshelf.errors import InvalidParameter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from offshelf.errors import ErrorInfo
 
 HeadKind = Literal["svm", "logreg"]
@@ -22,10 +27,50 @@ HEAD: Final = "head"
 # Names come back in answers, and in an error for every image: short ones, no small request
 # grows into a large answer.
 MAX_NAME_CHARS: Final = 64
+# Of a normalisation: digests have 64 digits each.
+MAX_CHAIN_CHARS: Final = 512
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
 DatasetId = Annotated[str, Field(max_length=80, description="The id of a dataset.")]
 
 T = TypeVar("T")
+
+
+def _canonical(read: Callable[[str], str]) -> AfterValidator:
+    """Brings a text to its one form, in pydantic's way."""
+
+    def validate(text: str) -> str:
+        try:
+            return read(text)
+        except InvalidParameter as error:
+            raise ValueError(str(error)) from error
+
+    return AfterValidator(validate)
+
+
+ViewText = Annotated[
+    str,
+    Field(
+        max_length=MAX_NAME_CHARS,
+        description="How an image becomes network inputs. `center`: the weights' preset; `warp`: "
+        "DeCAF's, aspect ignored; `squash`: straight to the input size; `five_crop`; `ten_crop`: "
+        "with mirrors; `multi_scale:256,384`: centre crops at short sides; `dense:256,384`: whole "
+        "images, the network run convolutionally and its maps pooled; `razavian` or "
+        "`razavian:DEG`: 16 crops and rotations. Changes follow: `+hflip`, `+vflip`, "
+        "`+rotate:DEG` of the image, `+mirror`: the mirrored copy of every input as well.",
+        examples=["center", "ten_crop", "dense:256,384,512+mirror"],
+    ),
+    _canonical(canonical_view),
+]
+NormalisationText = Annotated[
+    str,
+    Field(
+        max_length=MAX_CHAIN_CHARS,
+        description="`none`, or steps with commas between, in their order: `l2`, `power:P` "
+        "(sign(x)|x|^P), `whiten:<id of a transform>`.",
+        examples=["none", "l2", "power:0.5,l2"],
+    ),
+    _canonical(canonical_normalisation),
+]
 
 
 class Strict(BaseModel):
@@ -53,20 +98,22 @@ class FeatureParams(Strict):
         list[Name],
         Field(min_length=1, max_length=32, description="Taps, e.g. `fc7`, `fc7:pre`, `conv5`."),
     ] = ["penultimate"]
-    view: Annotated[
-        ViewName,
-        Field(description="`center`: the weights' preset; `warp`: DeCAF's, aspect ignored."),
-    ] = "center"
+    view: ViewText = "center"
     pool: Annotated[
         Name | None,
-        Field(description="`none`, `avg`, `max`, `grid:N`, `grid:N:avg`; left out: the tap's own."),
+        Field(
+            description="Of maps: `none`, `avg`, `max`, `grid:N`, `pyramid:1,2,4` (maxima of "
+            "cells, means with `:avg`). Left out: the tap's own; `avg` under a `dense` view, "
+            "whose maps must be pooled."
+        ),
     ] = None
-    normalize: Normalisation = "none"
+    normalize: NormalisationText = "none"
     merge: Annotated[
         Merge,
         Field(
             description="What becomes of the inputs of a view that makes several: their `mean`, "
-            "`concat` (one long vector), or `stack` (an axis of their own)."
+            "`concat` (one long vector), or `stack` (an axis of their own, each normalised for "
+            "itself; a head sees it flattened)."
         ),
     ] = "mean"
 

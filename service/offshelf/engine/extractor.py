@@ -7,10 +7,13 @@ import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from offshelf.core.batching import Lane, Policy
-from offshelf.core.spec import MERGES, VIEWS, FeatureSpec, Pooling, check_choice
+from offshelf.core.normalisation import Chain
+from offshelf.core.spec import MERGES, FeatureSpec, Pooling, check_choice
+from offshelf.core.view import View
 from offshelf.engine.batcher import Batcher, Item, Rows
 from offshelf.engine.canary import canary_outputs, canary_pixels, check_canary
 from offshelf.engine.decode import Limits, decode
@@ -18,20 +21,26 @@ from offshelf.engine.interface import Features, Output, Resident
 from offshelf.engine.observer import Observer, Unobserved
 from offshelf.engine.residency import Residency
 from offshelf.engine.views import view
-from offshelf.errors import DeadlineExceeded, InvalidParameter, OffshelfError, WorkerError
+from offshelf.errors import (
+    DeadlineExceeded,
+    InvalidParameter,
+    OffshelfError,
+    UnknownName,
+    WorkerError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from offshelf.backbones.interface import Tap
-    from offshelf.core.spec import ViewName
     from offshelf.engine.interface import Engine
+    from offshelf.engine.whitening import Whitening
     from offshelf.schemas import FeatureParams
     from offshelf.settings import Settings
 
 log = logging.getLogger(__name__)
 
 VALUE_BYTES: Final = 4  # float32
+WHITENINGS_KEPT: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +50,17 @@ class Plan:
     resident: Resident
     specs: dict[str, FeatureSpec]
     outputs: dict[str, Output]
-    view: ViewName
-
-    @property
-    def bytes_per_image(self) -> int:
-        """What the features of one image come to, all taps together."""
-        return sum(VALUE_BYTES * _values(self.resident, o) for o in self.outputs.values())
+    view: View
+    bytes_per_image: int
+    """What the features of one image come to, all taps together."""
 
 
 class Extractor:
     """Decodes in a pool, batches, runs, and hands out features by the requested taps' names.
 
-    `clock` measures durations, `now` is Unix time for deadlines. `on_broken` is called once if
-    the device breaks; all that waits has failed by then and all that comes fails.
+    `whitenings` finds a PCA-whitening by its digest. `clock` measures durations, `now` is Unix
+    time for deadlines. `on_broken` is called once if the device breaks; all that waits has failed
+    by then and all that comes fails.
     """
 
     def __init__(
@@ -61,6 +68,7 @@ class Extractor:
         engine: Engine,
         settings: Settings,
         *,
+        whitenings: Callable[[str], Whitening] | None = None,
         observer: Observer | None = None,
         on_broken: Callable[[BaseException], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -68,6 +76,7 @@ class Extractor:
     ) -> None:
         self._default = settings.default_backbone
         self._limits = Limits(settings.max_image_bytes, settings.max_image_pixels)
+        self._whitening = lru_cache(WHITENINGS_KEPT)(whitenings or _no_whitenings)
         self._observer = observer or Unobserved()
         self._clock = clock
         self._now = now
@@ -89,14 +98,27 @@ class Extractor:
     def resolve(self, params: FeatureParams) -> Plan:
         """Check the names and load the backbone; blocks while it loads.
 
-        Raises UnknownName, InvalidParameter or WeightsMissing.
+        Raises UnknownName, InvalidParameter, WeightsMissing, or FingerprintMismatch for a
+        whitening of other features.
         """
-        check_choice("view", params.view, VIEWS)
-        resident = self.residency.get(params.backbone or self._default, params.weights)
+        view = View.parse(params.view)
         check_choice("merge", params.merge, MERGES)
-        outputs = {tap: _output(resident, tap, params) for tap in params.taps}
-        specs = {tap: _spec(resident, output, params) for tap, output in outputs.items()}
-        return Plan(resident, specs, outputs, params.view)
+        resident = self.residency.get(params.backbone or self._default, params.weights)
+        view.check(resident.card.preprocessing)
+        places = {tap: Place.of(resident, tap, view) for tap in params.taps}
+        outputs = {tap: self._output(place, params) for tap, place in places.items()}
+        specs = {tap: _spec(resident, output, view) for tap, output in outputs.items()}
+        for tap, output in outputs.items():
+            _check_whitenings(output, specs[tap])
+        values = sum(places[tap].values(output, view.inputs) for tap, output in outputs.items())
+        return Plan(resident, specs, outputs, view, VALUE_BYTES * values)
+
+    def _output(self, place: Place, params: FeatureParams) -> Output:
+        """What to hand out at a place, with the whitenings that its normalisation names."""
+        chain = Chain.parse(params.normalize)
+        whitenings = tuple(self._whitening(digest) for digest, _ in chain.before_whitening())
+        pooling = place.pooling(params.pool)
+        return Output(place.tap, pooling, str(chain), params.merge, whitenings)
 
     def is_loaded(self, backbone: str | None, weights: str | None) -> bool:
         """Whether `resolve` would find this backbone on the device, and so not wait."""
@@ -188,7 +210,8 @@ class Extractor:
     ) -> Item:
         began_s = self._clock()
         try:
-            inputs = view(decode(image, self._limits), plan.view, plan.resident.card.preprocessing)
+            pixels = decode(image, self._limits)
+            inputs = view(pixels, plan.view, plan.resident.card.preprocessing)
         finally:
             self._observer.decoded(self._clock() - began_s)
 
@@ -205,38 +228,80 @@ def _fail(future: Future[Any], error: OffshelfError) -> None:
         future.set_exception(error)
 
 
-def _output(resident: Resident, requested: str, params: FeatureParams) -> Output:
-    """What to hand out for a requested tap. Pooling is for maps: vectors stay as they are."""
-    canonical, tap, _, pool = resident.resolve_tap(requested)
-    pooling = Pooling.parse(pool if params.pool is None else params.pool)
-    if not tap.is_map:
-        return Output(canonical, "none", params.normalize, params.merge)
-    _check_cells(tap, pooling)
-    return Output(canonical, str(pooling), params.normalize, params.merge)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A tap as one view sees it. `shape` is what it gives of one input, at its smallest.
+
+    A dense view has maps where the network's own size has vectors, and their size differs from
+    image to image.
+    """
+
+    tap: str
+    shape: tuple[int, ...]
+    dense: bool
+    own_pooling: str
+
+    @classmethod
+    def of(cls, resident: Resident, requested: str, view: View) -> Place:
+        """The place of a requested tap; raises what `Resident` raises for it."""
+        canonical, tap, _, pool = resident.resolve_tap(requested)
+        if not view.is_dense:
+            return cls(canonical, tap.shape, dense=False, own_pooling=pool)
+        shape = resident.shape_at(canonical, min(view.sides))
+        return cls(canonical, shape, dense=True, own_pooling=pool)
+
+    def pooling(self, asked: str | None) -> str:
+        """The canonical pooling. Vectors stay as they are; dense maps are averaged at least."""
+        pooling = Pooling.parse(self.own_pooling if asked is None else asked)
+        if len(self.shape) != 3:
+            return "none"
+        if self.dense and pooling.kind == "none":
+            if asked is not None:
+                raise InvalidParameter(
+                    f"tap {self.tap!r} is a map under a dense view, and its size differs from "
+                    "image to image: pool it by avg (what you get if you name no pool), max, "
+                    "grid:N or pyramid:N1,N2"
+                )
+            pooling = Pooling("avg")
+        side = min(self.shape[1:])
+        if max(pooling.levels) > side:
+            raise InvalidParameter(
+                f"pool {pooling} has more cells than tap {self.tap!r} has places ({side} a side)"
+            )
+        return str(pooling)
+
+    def values(self, output: Output, inputs: int) -> int:
+        """How many numbers an output has for one image of so many inputs."""
+        whole = output.pooling == "none"
+        one = math.prod(self.shape) if whole else self.shape[0] * _pooled_values(output.pooling)
+        if output.merge == "concat":
+            one *= inputs
+        if output.whitenings:
+            one = output.whitenings[-1].dimensions
+        return one * inputs if output.merge == "stack" else one
 
 
-def _check_cells(tap: Tap, pooling: Pooling) -> None:
-    side = min(tap.shape[1:])
-    if pooling.cells > side:
-        raise InvalidParameter(
-            f"pool {pooling} has more cells than tap {tap.name!r} has places ({side} a side)"
-        )
+def _pooled_values(pooling: str) -> int:
+    return Pooling.parse(pooling).values
 
 
-def _values(resident: Resident, output: Output) -> int:
-    """How many numbers an output has for one image."""
-    _, tap, _, _ = resident.resolve_tap(output.tap)
-    if output.pooling == "none":
-        return math.prod(tap.shape)
-    return tap.shape[0] * Pooling.parse(output.pooling).cells ** 2
+def _check_whitenings(output: Output, spec: FeatureSpec) -> None:
+    """FingerprintMismatch unless each was fitted on exactly what comes to it."""
+    before = Chain.parse(output.normalisation).before_whitening()
+    for whitening, (_, prefix) in zip(output.whitenings, before, strict=True):
+        whitening.check(spec, prefix)
 
 
-def _spec(resident: Resident, output: Output, params: FeatureParams) -> FeatureSpec:
+def _no_whitenings(digest: str) -> Whitening:
+    raise UnknownName(f"no transform {digest!r}: there are none here")
+
+
+def _spec(resident: Resident, output: Output, view: View) -> FeatureSpec:
     return FeatureSpec(
         backbone=resident.card.name,
         weights_digest=resident.weights.digest,
         tap=output.tap,
-        view=params.view,
+        view=str(view),
         preprocessing=resident.card.preprocessing,
         pooling=output.pooling,
         normalisation=output.normalisation,

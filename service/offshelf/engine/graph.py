@@ -57,11 +57,25 @@ class Traced:
         """What goes into the node of that name: for an activation, the pre-activation."""
         return self.node(name).all_input_nodes[0]
 
+    @property
+    def root(self) -> nn.Module:
+        """The network, whose modules and parameters the graph names."""
+        return self._root
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph that all nodes are of."""
+        graph: fx.Graph = self._graph
+        return graph
+
     def program(self, nodes: Sequence[fx.Node]) -> fx.GraphModule:
-        """A module that computes these nodes, as a tuple, and nothing beyond them."""
+        """A module that computes these nodes, as a tuple, and nothing beyond them.
+
+        They may be of another graph over the same network, all of the same one.
+        """
         part = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
-        part.graph_copy(self._graph, copies)
+        part.graph_copy(nodes[0].graph, copies)
         part.output(tuple(copies[node] for node in nodes))
         module = fx.GraphModule(self._root, part)
         # Everything after the deepest of the nodes has no user now.

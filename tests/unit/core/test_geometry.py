@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offshelf.backbones.imagenet import PRESET
-from offshelf.core.geometry import Placement, center_box, fit_short, place
+from offshelf.core.geometry import Placement, center_box, fit_short, places
+from offshelf.core.view import View
 
 SIDES = st.integers(1, 5000)
 
@@ -22,11 +23,12 @@ SIDES = st.integers(1, 5000)
 def test_center_is_the_short_side_and_a_central_square(
     width: int, height: int, size: tuple[int, int], crop: tuple[int, int, int, int]
 ) -> None:
-    assert place("center", PRESET, width, height) == Placement(size, crop)
+    assert places(View("center"), PRESET, width, height) == (Placement(size, crop),)
 
 
 def test_warp_ignores_the_aspect() -> None:
-    assert place("warp", PRESET, 1000, 10) == Placement((256, 256), (16, 16, 240, 240))
+    warped = Placement((256, 256), (16, 16, 240, 240))
+    assert places(View("warp"), PRESET, 1000, 10) == (warped,)
 
 
 @given(SIDES, SIDES, st.integers(1, 600))

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from offshelf.core.batching import Lane
+from offshelf.core.view import View
 from offshelf.engine.extractor import Extractor
 from offshelf.engine.interface import Output
 from offshelf.engine.observer import Unobserved
@@ -71,7 +72,7 @@ def test_specs_are_canonical_and_carry_the_weights(extractor: Extractor) -> None
     assert (spec.backbone, spec.weights_digest) == ("fake", "d" * 64)
     assert spec.preprocessing == CARD.preprocessing
     assert plan.outputs["mean:pre"] == Output("mean:pre", "none", "l2")
-    assert plan.view == "warp"
+    assert plan.view == View("warp")
 
 
 @pytest.mark.parametrize(
