@@ -55,6 +55,7 @@ from offshelf_client._models import (
     RandomSplit,
     Report,
     Tap,
+    Transform,
     Weights,
 )
 from offshelf_client._sync._client import Client
@@ -110,6 +111,7 @@ __all__ = [
     "TimedOut",
     "Timeout",
     "TooLargeError",
+    "Transform",
     "TransportError",
     "UnexpectedAnswer",
     "UnknownNameError",

@@ -85,6 +85,7 @@ def feature_params(
     pool: str | None,
     normalize: str,
     weights: str | None,
+    merge: str = "mean",
 ) -> dict[str, Any]:
     """The fields that say which features are wanted; those left to the server are left out."""
     given = {"backbone": backbone, "pool": pool, "weights": weights}
@@ -93,6 +94,7 @@ def feature_params(
         "taps": [taps] if isinstance(taps, str) else list(taps),
         "view": view,
         "normalize": normalize,
+        "merge": merge,
         **chosen,
     }
 

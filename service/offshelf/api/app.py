@@ -12,7 +12,16 @@ from offshelf import __version__
 from offshelf.api import errors, openapi
 from offshelf.api.metrics import ApiMetrics
 from offshelf.api.middleware import BodyLimit, RequestContext
-from offshelf.api.routes import backbones, datasets, feature_sets, features, heads, health, jobs
+from offshelf.api.routes import (
+    backbones,
+    datasets,
+    feature_sets,
+    features,
+    heads,
+    health,
+    jobs,
+    transforms,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -28,6 +37,7 @@ ROUTERS: Final = (
     datasets.router,
     feature_sets.router,
     heads.router,
+    transforms.router,
     jobs.router,
     health.router,
 )

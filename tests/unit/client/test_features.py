@@ -121,7 +121,9 @@ def test_parameters_are_sent_and_those_left_out_are_not() -> None:
         )
     (files, fields), (_, more) = fake.forms()
     assert [(field, name) for field, name, _ in files] == [("images", "image-0")]
-    assert fields == {"taps": ["fc7"], "view": ["center"], "normalize": ["none"]}
+    assert fields == {
+        "taps": ["fc7"], "view": ["center"], "normalize": ["none"], "merge": ["mean"],
+    }  # fmt: skip
     assert more == {
         "taps": ["conv5", "fc6"], "view": ["warp"], "normalize": ["l2"], "backbone": ["vgg16"],
         "pool": ["grid:2"], "weights": ["random:3"],
