@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from offshelf.core.jobs import JobState
 from offshelf.core.normalisation import canonical_normalisation
@@ -43,7 +44,7 @@ def _canonical(read: Callable[[str], str]) -> AfterValidator:
         try:
             return read(text)
         except InvalidParameter as error:
-            raise ValueError(str(error)) from error
+            raise PydanticCustomError(error.code, "{why}", {"why": str(error)}) from error
 
     return AfterValidator(validate)
 
