@@ -28,7 +28,7 @@ EXPLAINED: Final = (
     "razavian[:DEG], each with any of +hflip, +vflip, +rotate:DEG, +mirror"
 )
 MAX_SIDES: Final = 8
-MAX_SIDE: Final = 2048  # pixels
+MAX_SIDE: Final = 1440  # pixels; squares of it are as large as inputs may be
 # Razavian et al. do not say by how much they rotate; this is ours.
 RAZAVIAN_DEGREES: Final = 15.0
 

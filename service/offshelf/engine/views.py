@@ -28,8 +28,9 @@ _UPSIDE_DOWN: Final = Image.Transpose.FLIP_TOP_BOTTOM
 _REACH: Final = 4
 # A resized image of more pixels (aspect ratio about 1 : 250) is never made whole.
 MAX_RESIZED_PIXELS: Final = 1 << 24
-# What one input of a dense view may have: at 768 pixels an aspect ratio of 1 : 7.
-MAX_DENSE_PIXELS: Final = 1 << 22
+# What one input of a dense view may have: at 768 pixels an aspect ratio of 1 : 3.5, at 512 one of
+# 1 : 8. The first maps of VGG-16 then take half a gigabyte.
+MAX_DENSE_PIXELS: Final = 1 << 21
 
 
 def view(image: Image.Image, wanted: View, pre: Preprocessing) -> Inputs:

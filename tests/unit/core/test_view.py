@@ -85,7 +85,7 @@ def test_every_view_has_one_text(text: str, canonical: str) -> None:
         ("dense:256,", "dense needs short sides"),
         ("dense:256, 384", "dense needs short sides"),
         ("multi_scale:-1", "multi_scale needs short sides"),
-        ("dense:4096", "different sides of up to 2048"),
+        ("dense:4096", "different sides of up to 1440"),
         ("dense:256,256", "different sides"),
         ("dense:" + ",".join(map(str, range(1, 10))), "up to 8 different sides"),
         ("razavian:0", "0 < DEG < 180"),
