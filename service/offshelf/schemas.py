@@ -34,6 +34,9 @@ MAX_CHAIN_CHARS: Final = 512
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
 DatasetId = Annotated[str, Field(max_length=80, description="The id of a dataset.")]
 
+# Of a whitening: its matrix is in memory wherever it is used.
+MAX_DIMENSIONS: Final = 4096
+
 T = TypeVar("T")
 
 
@@ -335,7 +338,12 @@ class TransformRequest(Strict):
         Name | None, Field(description="One of its taps; may be left out where there is one.")
     ] = None
     dimensions: Annotated[
-        int, Field(gt=0, description="How many numbers come out: the directions that vary most.")
+        int,
+        Field(
+            gt=0,
+            le=MAX_DIMENSIONS,
+            description="How many numbers come out: the directions that vary most.",
+        ),
     ]
     epsilon: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="Added to every variance.")

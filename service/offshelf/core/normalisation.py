@@ -3,7 +3,7 @@
 `none`, or up to six of these with commas between: `l2`, `power:P` (the signed power
 sign(x)|x|^P of every value) and `whiten:<digest>` (a PCA-whitening by the digest it is stored
 under). `power:0.5,l2` and `l2,power:2` are the two orders of the literature: Perronnin et al.,
-ECCV 2010, and Razavian et al., CVPRW 2014, section 3.
+ECCV 2010, and Razavian et al., CVPRW 2014.
 """
 
 from __future__ import annotations

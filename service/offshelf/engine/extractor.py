@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,18 +11,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from offshelf.core.batching import Lane, Policy
 from offshelf.core.normalisation import Chain
-from offshelf.core.spec import MERGES, FeatureSpec, Pooling, check_choice
+from offshelf.core.spec import MERGES, FeatureSpec, check_choice
 from offshelf.core.view import View
 from offshelf.engine.batcher import Batcher, Item, Rows
 from offshelf.engine.canary import canary_outputs, canary_pixels, check_canary
 from offshelf.engine.decode import Limits, decode
 from offshelf.engine.interface import Features, Output, Resident
 from offshelf.engine.observer import Observer, Unobserved
+from offshelf.engine.place import Place, check_whitenings
 from offshelf.engine.residency import Residency
 from offshelf.engine.views import view
 from offshelf.errors import (
     DeadlineExceeded,
-    InvalidParameter,
     OffshelfError,
     UnknownName,
     WorkerError,
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VALUE_BYTES: Final = 4  # float32
-WHITENINGS_KEPT: Final = 16
+WHITENINGS_KEPT: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +108,7 @@ class Extractor:
         outputs = {tap: self._output(place, params) for tap, place in places.items()}
         specs = {tap: _spec(resident, output, view) for tap, output in outputs.items()}
         for tap, output in outputs.items():
-            _check_whitenings(output, specs[tap])
+            check_whitenings(output, specs[tap])
         values = sum(places[tap].values(output, view.inputs) for tap, output in outputs.items())
         return Plan(resident, specs, outputs, view, VALUE_BYTES * values)
 
@@ -226,70 +225,6 @@ def _fail(future: Future[Any], error: OffshelfError) -> None:
     """End a future that has not run, unless it was cancelled."""
     if future.set_running_or_notify_cancel():
         future.set_exception(error)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A tap as one view sees it. `shape` is what it gives of one input, at its smallest.
-
-    A dense view has maps where the network's own size has vectors, and their size differs from
-    image to image.
-    """
-
-    tap: str
-    shape: tuple[int, ...]
-    dense: bool
-    own_pooling: str
-
-    @classmethod
-    def of(cls, resident: Resident, requested: str, view: View) -> Place:
-        """The place of a requested tap; raises what `Resident` raises for it."""
-        canonical, tap, _, pool = resident.resolve_tap(requested)
-        if not view.is_dense:
-            return cls(canonical, tap.shape, dense=False, own_pooling=pool)
-        shape = resident.shape_at(canonical, min(view.sides))
-        return cls(canonical, shape, dense=True, own_pooling=pool)
-
-    def pooling(self, asked: str | None) -> str:
-        """The canonical pooling. Vectors stay as they are; dense maps are averaged at least."""
-        pooling = Pooling.parse(self.own_pooling if asked is None else asked)
-        if len(self.shape) != 3:
-            return "none"
-        if self.dense and pooling.kind == "none":
-            if asked is not None:
-                raise InvalidParameter(
-                    f"tap {self.tap!r} is a map under a dense view, and its size differs from "
-                    "image to image: pool it by avg (what you get if you name no pool), max, "
-                    "grid:N or pyramid:N1,N2"
-                )
-            pooling = Pooling("avg")
-        side = min(self.shape[1:])
-        if max(pooling.levels) > side:
-            raise InvalidParameter(
-                f"pool {pooling} has more cells than tap {self.tap!r} has places ({side} a side)"
-            )
-        return str(pooling)
-
-    def values(self, output: Output, inputs: int) -> int:
-        """How many numbers an output has for one image of so many inputs."""
-        whole = output.pooling == "none"
-        one = math.prod(self.shape) if whole else self.shape[0] * _pooled_values(output.pooling)
-        if output.merge == "concat":
-            one *= inputs
-        if output.whitenings:
-            one = output.whitenings[-1].dimensions
-        return one * inputs if output.merge == "stack" else one
-
-
-def _pooled_values(pooling: str) -> int:
-    return Pooling.parse(pooling).values
-
-
-def _check_whitenings(output: Output, spec: FeatureSpec) -> None:
-    """FingerprintMismatch unless each was fitted on exactly what comes to it."""
-    before = Chain.parse(output.normalisation).before_whitening()
-    for whitening, (_, prefix) in zip(output.whitenings, before, strict=True):
-        whitening.check(spec, prefix)
 
 
 def _no_whitenings(digest: str) -> Whitening:

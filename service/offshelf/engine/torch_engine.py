@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 # Different sets of taps for which a pruned graph is kept.
 MAX_PROGRAMS: Final = 32
-# Whitenings on the device; one of 4096 to 500 dimensions takes 8 MB.
-MAX_WHITENINGS: Final = 8
+# Whitenings on the device; one of 4096 to 500 dimensions takes 8 MB, the largest a quarter of a GB.
+MAX_WHITENINGS: Final = 4
 
 
 class TorchEngine:

@@ -1,6 +1,6 @@
 """PCA-whitening: fitted on the features of a data set, stored by its digest, found again by it.
 
-The pipeline it is for is that of Razavian et al. (CVPRW 2014, section 4): L2, whitening, L2, power.
+The pipeline it is for is that of Razavian et al. (CVPRW 2014): L2, whitening, L2, power.
 Run as `python -m offshelf.heads.whitening <workdir> <parent>` it fits what is in `workdir`, as
 `heads.fit` does for heads.
 """

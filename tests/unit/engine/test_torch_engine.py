@@ -118,7 +118,7 @@ def test_whitening_maps_each_feature_of_a_stack_for_itself() -> None:
 
 def test_images_of_several_sizes_and_counts_come_back_in_order(resident: TorchResident) -> None:
     shapes = [(224, 224), (224, 300), (260, 230), (224, 300), (224, 224)]
-    images = [np.asarray(picture(n, wide, high)) for n, (high, wide) in enumerate(shapes)]
+    images = [np.array(picture(n, wide, high)) for n, (high, wide) in enumerate(shapes)]
     batch = [
         (np.stack([images[0], images[0][:, ::-1]]),),
         (images[1][np.newaxis], images[2][np.newaxis]),
