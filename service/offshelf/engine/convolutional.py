@@ -8,6 +8,8 @@ so at the network's own size it is the very product of the plain layer.
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
 import threading
 from collections import OrderedDict
@@ -15,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F  # noqa: N812  # its usual name
 
 from offshelf.errors import InvalidParameter
@@ -45,12 +46,12 @@ _POINTWISE_METHODS: Final = ("relu", "sigmoid", "tanh", "contiguous")
 class AnySize:
     """A network of side x side inputs for inputs of any size; rewritten when first needed."""
 
-    def __init__(self, traced: Traced, side: int, device: torch.device) -> None:
+    def __init__(self, traced: Traced, side: int) -> None:
         self._traced = traced
         self._side = side
-        self._device = device
         self._lock = threading.Lock()
         self._twins: Mapping[fx.Node, fx.Node] | None = None
+        self._weightless: nn.Module | None = None
         self._shapes: OrderedDict[tuple[fx.Node, int], tuple[int, ...]] = OrderedDict()
 
     def twin(self, node: fx.Node) -> fx.Node:
@@ -59,9 +60,7 @@ class AnySize:
         InvalidParameter where the network has no convolutional form.
         """
         with self._lock:
-            if self._twins is None:
-                self._twins = rewrite(self._traced, self._side, self._device)
-            return self._twins[node]
+            return self._rewritten()[node]
 
     def shape(self, node: fx.Node, side: int) -> tuple[int, ...]:
         """What a plain node's twin gives of one side x side input, without computing it.
@@ -69,21 +68,36 @@ class AnySize:
         Raises whatever the layers raise where the network cannot run at that size; one for
         squares alone cannot at twice the width.
         """
-        twin = self.twin(node)
         with self._lock:
             shape = self._shapes.pop((node, side), None)
             if shape is None:
-                program = self._traced.program((twin,))
-                shape, _ = (_shape(program, side, wide, self._device) for wide in (side, 2 * side))
+                program = self._traced.program((self._rewritten()[node],), self._weightless)
+                shape, _ = (_shape(program, side, wide) for wide in (side, 2 * side))
             self._shapes[node, side] = shape
             if len(self._shapes) > MAX_SHAPES:
                 self._shapes.popitem(last=False)
             return shape
 
+    def _rewritten(self) -> Mapping[fx.Node, fx.Node]:
+        if self._twins is None:
+            self._weightless = weightless(self._traced.root)
+            self._twins = rewrite(self._traced, self._weightless, self._side)
+        return self._twins
 
-def _shape(program: fx.GraphModule, high: int, wide: int, device: torch.device) -> tuple[int, ...]:
-    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-        (value,) = program(torch.empty(1, 3, high, wide, device=device))
+
+def weightless(network: nn.Module) -> nn.Module:
+    """A copy of a network whose tensors are on the meta device: it knows shapes and no numbers."""
+    copies: dict[int, Any] = {}
+    for tensor in itertools.chain(network.parameters(), network.buffers()):
+        empty = torch.empty_like(tensor, device="meta")
+        is_parameter = isinstance(tensor, nn.Parameter)
+        copies[id(tensor)] = nn.Parameter(empty, requires_grad=False) if is_parameter else empty
+    return copy.deepcopy(network, copies)
+
+
+def _shape(program: fx.GraphModule, high: int, wide: int) -> tuple[int, ...]:
+    with torch.no_grad():
+        (value,) = program(torch.empty(1, 3, high, wide, device="meta"))
     return tuple(value.shape[1:])
 
 
@@ -101,17 +115,18 @@ def linear_everywhere(
     return values.reshape(len(maps), -1, maps.shape[2] - height + 1, maps.shape[3] - width + 1)
 
 
-def rewrite(traced: Traced, side: int, device: torch.device) -> Mapping[fx.Node, fx.Node]:
+def rewrite(traced: Traced, empty: nn.Module, side: int) -> Mapping[fx.Node, fx.Node]:
     """The convolutional form of a network whose own input is side x side pixels.
 
-    The answer has, for every plain node, the node of a new graph that stands for it.
+    `empty` is the network without its weights. The answer has, for every plain node, the node
+    of a new graph that stands for it.
 
     Adaptive pools that leave the map at that size as it is are dropped; a flattening of a map is
     dropped too, and the linear layers after it become convolutions. Where a map was pooled to
     one place before it is flattened nothing needs to change. Raises InvalidParameter where
     something else than linear and pointwise layers comes after a flattening.
     """
-    shapes = shapes_of(traced, side, device)
+    shapes = shapes_of(traced.graph, empty, side)
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     graph.output(graph.graph_copy(traced.graph, copies))
@@ -122,8 +137,8 @@ def rewrite(traced: Traced, side: int, device: torch.device) -> Mapping[fx.Node,
     return copies
 
 
-def shapes_of(traced: Traced, side: int, device: torch.device) -> dict[fx.Node, torch.Size]:
-    """The shape of every tensor in the plain graph for one side x side input; none is computed."""
+def shapes_of(graph: fx.Graph, empty: nn.Module, side: int) -> dict[fx.Node, torch.Size]:
+    """The shape of every tensor in a graph for one side x side input, by a weightless network."""
     found: dict[fx.Node, torch.Size] = {}
 
     class Recorder(fx.Interpreter):
@@ -133,9 +148,8 @@ def shapes_of(traced: Traced, side: int, device: torch.device) -> dict[fx.Node, 
                 found[n] = value.shape
             return value
 
-    module = fx.GraphModule(traced.root, traced.graph)
-    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-        Recorder(module).run(torch.empty(1, 3, side, side, device=device))
+    with torch.no_grad():
+        Recorder(fx.GraphModule(empty, graph)).run(torch.empty(1, 3, side, side, device="meta"))
     return found
 
 
@@ -187,14 +201,14 @@ class _Rewriting:
 
     def _spread(self, node: fx.Node, sides: tuple[int, int]) -> None:
         """Let the copy of a linear layer run at every place."""
-        copy = self._copies[node]
-        with self._graph.inserting_before(copy):
+        twin = self._copies[node]
+        with self._graph.inserting_before(twin):
             weight = self._graph.get_attr(f"{node.target}.weight")
             bias = None
             if self._layer(node).bias is not None:  # type: ignore[union-attr]  # it is a Linear
                 bias = self._graph.get_attr(f"{node.target}.bias")
             spread = self._graph.call_function(
-                linear_everywhere, (copy.all_input_nodes[0], weight, bias, *sides)
+                linear_everywhere, (twin.all_input_nodes[0], weight, bias, *sides)
             )
         self._replace(node, spread)
 
@@ -203,9 +217,9 @@ class _Rewriting:
 
     def _replace(self, node: fx.Node, other: fx.Node) -> None:
         """Let `other` stand for the copy of a node everywhere."""
-        copy = self._copies[node]
-        copy.replace_all_uses_with(other)
-        self._graph.erase_node(copy)
+        twin = self._copies[node]
+        twin.replace_all_uses_with(other)
+        self._graph.erase_node(twin)
         self._copies[node] = other
 
     def _keeps_size(self, node: fx.Node) -> bool:

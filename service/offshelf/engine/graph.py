@@ -68,16 +68,17 @@ class Traced:
         graph: fx.Graph = self._graph
         return graph
 
-    def program(self, nodes: Sequence[fx.Node]) -> fx.GraphModule:
+    def program(self, nodes: Sequence[fx.Node], network: nn.Module | None = None) -> fx.GraphModule:
         """A module that computes these nodes, as a tuple, and nothing beyond them.
 
-        They may be of another graph over the same network, all of the same one.
+        They may be of another graph over the same network, all of the same one; `network` is a
+        copy of the network to run instead of it.
         """
         part = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
         part.graph_copy(nodes[0].graph, copies)
         part.output(tuple(copies[node] for node in nodes))
-        module = fx.GraphModule(self._root, part)
+        module = fx.GraphModule(network or self._root, part)
         # Everything after the deepest of the nodes has no user now.
         module.graph.eliminate_dead_code()
         reuse_buffers(module)

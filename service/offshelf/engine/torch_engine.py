@@ -89,7 +89,7 @@ class TorchResident:
         self._mean = self._per_channel(card.preprocessing.mean)
         self._std = self._per_channel(card.preprocessing.std)
         self._programs: OrderedDict[tuple[fx.Node, ...], fx.GraphModule] = OrderedDict()
-        self._any_size = AnySize(self._traced, card.preprocessing.crop, device)
+        self._any_size = AnySize(self._traced, card.preprocessing.crop)
         self._whitenings: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
         self._lock = threading.Lock()
         self.nbytes = sum(

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812  # its usual name
 from torchvision import models
 
-from offshelf.engine.convolutional import AnySize, linear_everywhere
+from offshelf.engine.convolutional import AnySize, linear_everywhere, weightless
 from offshelf.engine.graph import Traced
 from offshelf.engine.interface import Output
 from offshelf.engine.torch_engine import TorchEngine, TorchResident
@@ -15,8 +15,6 @@ from offshelf.errors import InvalidParameter
 from offshelf.settings import Settings
 from tests.reference.pictures import picture
 from tests.reference.plain import TOLERANCE, forward, worst_row_error
-
-CPU = torch.device("cpu")
 
 
 def seeded(seed: int, *shape: int) -> torch.Tensor:
@@ -81,7 +79,7 @@ def test_each_place_of_a_map_is_the_network_on_its_part_of_the_image() -> None:
         network = Small().eval()
     traced = Traced(network)
     last = traced.node("out")
-    twin = AnySize(traced, 12, CPU).twin(last)
+    twin = AnySize(traced, 12).twin(last)
     images = seeded(0, 2, 3, 20, 16)
     with torch.inference_mode():
         (maps,) = traced.program((twin,))(images)
@@ -111,11 +109,21 @@ def test_too_small_an_input_is_refused_with_what_would_do(resident: TorchResiden
 
 def test_a_network_of_one_size_cannot_and_says_so() -> None:
     traced = Traced(models.vit_b_16(weights=None))
-    network = AnySize(traced, 224, CPU)
+    network = AnySize(traced, 224)
     with pytest.raises(AssertionError):
         network.shape(traced.node("heads.head"), 256)
     with pytest.raises(AssertionError):  # at its own side, but not for an image that is no square
         network.shape(traced.node("heads.head"), 224)
+
+
+def test_a_weightless_copy_has_the_shapes_and_leaves_the_network_alone() -> None:
+    network = models.squeezenet1_0().eval()
+    empty = weightless(network)
+    assert all(tensor.is_meta for tensor in empty.state_dict().values())
+    assert not any(tensor.is_meta for tensor in network.state_dict().values())
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in empty.state_dict().items()} == shapes
+    assert not empty.training
 
 
 def test_what_follows_a_flattened_map_must_work_on_every_place() -> None:
@@ -129,7 +137,7 @@ def test_what_follows_a_flattened_map_must_work_on_every_place() -> None:
 
     traced = Traced(Normed())
     with pytest.raises(InvalidParameter, match="norm comes after a flattened map"):
-        AnySize(traced, 12, CPU).twin(traced.node("norm"))
+        AnySize(traced, 12).twin(traced.node("norm"))
 
 
 def test_views_of_the_size_keep_the_batch_apart_from_the_map() -> None:
@@ -143,6 +151,6 @@ def test_views_of_the_size_keep_the_batch_apart_from_the_map() -> None:
             return self.out(x.view(x.size(0), -1))
 
     traced = Traced(Viewed())
-    network = AnySize(traced, 12, CPU)
+    network = AnySize(traced, 12)
     assert network.shape(traced.node("out"), 12) == (5, 1, 1)
     assert network.shape(traced.node("out"), 20) == (5, 3, 3)
