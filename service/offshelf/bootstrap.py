@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from offshelf.errors import DependencyError, NoWorker
@@ -175,6 +176,7 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
     from offshelf.engine.extractor import Extractor
     from offshelf.engine.selftest import SelfTest
     from offshelf.engine.torch_engine import TorchEngine
+    from offshelf.heads.whitening import load as load_whitening
     from offshelf.worker.health import Health
     from offshelf.worker.intake import Intake
     from offshelf.worker.metrics import WorkerMetrics
@@ -186,7 +188,13 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
     state = connection.connect(redis_url, connection.STATE)
     jobs, metrics, health = RedisJobs(state, settings.job_ttl_s), WorkerMetrics(), Health()
     engine = TorchEngine(settings)
-    extractor = Extractor(engine, settings, observer=metrics, on_broken=health.broken)
+    extractor = Extractor(
+        engine,
+        settings,
+        whitenings=partial(load_whitening, ObjectStore.open(settings.resolved_store_url)),
+        observer=metrics,
+        on_broken=health.broken,
+    )
     broker = _broker(settings, redis_url)
     worker_id, directory = uuid.uuid4().hex, RedisDirectory(state)
     post = Post(

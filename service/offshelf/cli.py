@@ -17,6 +17,7 @@ from offshelf.commands import (
     listing,
     selftest,
     serving,
+    transforms,
 )
 from offshelf.commands.failures import one_line
 
@@ -76,6 +77,7 @@ app.command()(heads.predict)
 app.add_typer(kept_heads.heads, name="heads")
 app.add_typer(datasets.datasets, name="datasets")
 app.add_typer(listing.weights, name="weights")
+app.add_typer(transforms.transforms, name="transforms")
 app.command()(listing.backbones)
 app.add_typer(jobs.jobs, name="jobs")
 app.command()(selftest.selftest)

@@ -11,6 +11,7 @@ import torch
 
 from offshelf.backbones.interface import BACKBONES
 from offshelf.engine.interface import Output
+from offshelf.errors import InvalidParameter
 from tests.reference.fields import box_of_card, measured_box
 from tests.reference.networks import SMALL, seeded
 from tests.reference.pictures import picture
@@ -168,3 +169,32 @@ def test_a_node_that_is_a_tap_is_known_by_the_taps_name(resident: TorchResident)
         if tap.is_whole:
             node = resident._traced.name(resident._traced.node(tap.node))
             assert resident.resolve_tap(node)[0] == tap.name
+
+
+def shape_or_none(resident: TorchResident, tap: str, side: int) -> tuple[int, ...] | None:
+    try:
+        return resident.shape_at(tap, side)
+    except InvalidParameter:
+        return None
+
+
+def test_dense_inputs_are_taken_at_any_size_or_refused_with_the_reason(
+    resident: TorchResident, batch: Pixels
+) -> None:
+    tap, known, _, _ = resident.card.resolve_tap("penultimate")
+    side = resident.card.preprocessing.crop
+    shape = shape_or_none(resident, tap, side + 32)
+    if shape is None:
+        with pytest.raises(InvalidParameter, match=f"its own {side} pixels alone"):
+            resident.shape_at(tap, side + 32)
+        return
+    assert resident.shape_at(tap, side) in (known.shape, (*known.shape, 1, 1))
+    output = Output(tap, "avg")
+    wide = np.stack([np.asarray(picture(seed, side + 75, side + 32)) for seed in range(2)])
+    inputs = [(wide[:1],), (batch[:1], wide[1:]), (batch[1:2],)]
+    rows = resident.forward(inputs, [output])[output]
+    assert [row.shape for row in rows] == [shape[:1]] * 3
+    plain = forward(resident, batch[:2], [output])[output]
+    other = forward(resident, wide, [output])[output]
+    want = np.stack([other[0], (plain[0] + other[1]) / 2, plain[1]])
+    assert worst_row_error(np.stack(list(rows)), want) < TOLERANCE

@@ -59,6 +59,7 @@ from offshelf_client._models import (
     SelfTest,
     SelfTestReport,
     Tap,
+    Transform,
     Variant,
     Weights,
 )
@@ -119,6 +120,7 @@ __all__ = [
     "TimedOut",
     "Timeout",
     "TooLargeError",
+    "Transform",
     "TransportError",
     "UnexpectedAnswer",
     "UnknownNameError",

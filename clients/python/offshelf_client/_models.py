@@ -204,6 +204,29 @@ class FeatureSet:
 
 
 @dataclass(frozen=True, slots=True)
+class Transform:
+    """A PCA-whitening fitted on a feature set; `step` is what to write into `normalize`.
+
+    It made `dimensions` numbers of `inputs`, which keep the part `explained` of the variance of
+    `samples` features, and is for features of `spec` and no others.
+    """
+
+    id: str
+    name: str
+    step: str
+    feature_set: str
+    tap: str
+    spec: dict[str, Any]
+    fingerprint: str
+    inputs: int
+    dimensions: int
+    epsilon: float
+    samples: int
+    explained: float
+    created_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RandomSplit:
     """So many random training images a class; the others, or `test_per_class` of them, test."""
 
@@ -368,6 +391,11 @@ def feature_set_of(data: Any) -> FeatureSet:
         errors = {int(i): read(ItemError, e) for i, e in (_field(data, "errors") or {}).items()}
     weights = weights_of(_field(data, "weights"))
     return read(FeatureSet, data, weights=weights, kept=_tuple(data, "kept"), errors=errors)
+
+
+def transform_of(data: Any) -> Transform:
+    """Read a transform."""
+    return read(Transform, data)
 
 
 def head_of(data: Any) -> HeadInfo:

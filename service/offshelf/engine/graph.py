@@ -98,17 +98,27 @@ class Traced:
         called = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
         return called in _ACTIVATION_NAMES
 
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph that all nodes are of."""
+        graph: fx.Graph = self._graph
+        return graph
+
     def whole(self) -> fx.GraphModule:
         """A module that computes all of the network."""
         return fx.GraphModule(self.root, self._graph)
 
-    def program(self, nodes: Sequence[fx.Node]) -> fx.GraphModule:
-        """A module that computes these nodes, as a tuple, and nothing beyond them."""
+    def program(self, nodes: Sequence[fx.Node], network: nn.Module | None = None) -> fx.GraphModule:
+        """A module that computes these nodes, as a tuple, and nothing beyond them.
+
+        They may be of another graph over the same network, all of the same one; `network` is a
+        copy of the network to run instead of it.
+        """
         part = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
-        part.graph_copy(self._graph, copies)
+        part.graph_copy(nodes[0].graph, copies)
         part.output(tuple(copies[node] for node in nodes))
-        module = fx.GraphModule(self.root, part)
+        module = fx.GraphModule(network or self.root, part)
         # Everything after the deepest of the nodes has no user now.
         module.graph.eliminate_dead_code()
         reuse_buffers(module)

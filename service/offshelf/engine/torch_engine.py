@@ -17,6 +17,7 @@ from offshelf.backbones.interface import Tap
 from offshelf.backbones.networks.skeleton import skeleton
 from offshelf.backbones.weights import RANDOM_PREFIX, fill, load
 from offshelf.core.spec import split_tap
+from offshelf.engine.convolutional import AnySize
 from offshelf.engine.finishing import merge, normalise, pool
 from offshelf.engine.graph import Traced
 from offshelf.engine.host_tier import HostTier, Kept
@@ -34,11 +35,14 @@ if TYPE_CHECKING:
     from torch import Tensor, fx, nn
 
     from offshelf.backbones.interface import Card
+    from offshelf.engine.whitening import Whitening
     from offshelf.settings import Settings
 
 # Different sets of taps for which a pruned graph is kept.
 MAX_PROGRAMS: Final = 32
 MAX_SEED_DIGITS: Final = 20  # of a number of 64 bits
+# Whitenings on the device; one of 4096 to 500 dimensions takes 8 MB, the largest a quarter of a GB.
+MAX_WHITENINGS: Final = 4
 
 
 class TorchEngine:
@@ -155,6 +159,8 @@ class TorchResident:
         self._mean = self._per_channel(card.preprocessing.mean)
         self._std = self._per_channel(card.preprocessing.std)
         self._programs: OrderedDict[tuple[fx.Node, ...], fx.GraphModule] = OrderedDict()
+        self._any_size = AnySize(self._traced, card.preprocessing.crop)
+        self._whitenings: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
         self.nbytes = _nbytes(network)
 
     def resolve_tap(self, name: str) -> tuple[str, Tap, bool, str]:
@@ -207,25 +213,43 @@ class TorchResident:
             found.offset,
         )
 
+    def shape_at(self, tap: str, side: int) -> tuple[int, ...]:
+        """The shape of a canonical tap for an input of side x side pixels.
+
+        At another than the network's own size the linear layers run as convolutions, so that
+        their taps are maps. InvalidParameter where the network cannot run at that size.
+        """
+        _, known, _, _ = self.resolve_tap(tap)
+        try:
+            shape = self._any_size.shape(self._node(tap), side)
+            return tuple(arranged(known.layout, torch.empty(1, *shape, device="meta")).shape[1:])
+        except Exception as error:
+            own = self.card.preprocessing.crop
+            advice = (
+                f"a dense view's short sides are to be {own} or more"
+                if side < own
+                else f"it takes inputs of its own {own} pixels alone, as all views but dense make"
+            )
+            raise InvalidParameter(
+                f"{self.card.name} cannot give {tap!r} of dense inputs of {side} pixels: {advice} "
+                f"({_first_line(error)})"
+            ) from error
+
     def forward(
         self, batch: Sequence[Inputs], outputs: Sequence[Output]
     ) -> dict[Output, Sequence[Features]]:
         """Run the inputs of some images once, and hand out every output, an entry an image.
 
-        Each stack of inputs is (k, crop, crop, 3) uint8 RGB. An entry has the tap's shape,
-        pooled, merged over the image's inputs and normalised as asked, in float32 on the host.
+        Each stack of inputs is (k, H, W, 3) uint8 RGB; those of one size run together. An entry
+        has the tap's shape, pooled, merged over the image's inputs and normalised as asked, in
+        float32 on the host.
         """
-        nodes = tuple(dict.fromkeys(self._node(output.tap) for output in outputs))
-        stacks = [stack for inputs in batch for stack in inputs]
         counts = [sum(len(stack) for stack in inputs) for inputs in batch]
+        stacks = [stack for inputs in batch for stack in inputs]
         try:
             with torch.inference_mode():
-                inputs = self._inputs(stacks[0] if len(stacks) == 1 else np.concatenate(stacks))
-                taken = dict(zip(nodes, self._program(nodes)(inputs), strict=True))
-                return {
-                    o: _features(o, self._arranged(o, taken[self._node(o.tap)]), counts)
-                    for o in outputs
-                }
+                pooled = self._pooled(stacks, outputs)
+                return {o: self._features(o, pooled[o], counts) for o in outputs}
         except RuntimeError as error:
             self._check_device(error)
             raise
@@ -234,9 +258,61 @@ class TorchResident:
         """Free the tensors at once: what is left of a graph has cycles, and goes when it may."""
         with self._lock:
             self._programs.clear()
+            self._whitenings.clear()
             for module in self._traced.root.modules():
                 module._parameters.clear()  # noqa: SLF001 - torch has no public way
                 module._buffers.clear()  # noqa: SLF001
+
+    def _pooled(self, stacks: Sequence[Pixels], outputs: Sequence[Output]) -> dict[Output, Tensor]:
+        """Every output of all inputs in their order, (N, ...) pooled."""
+        sizes = list(dict.fromkeys(stack.shape[1:] for stack in stacks))
+        if len(sizes) == 1:
+            return self._of_one_size(stacks, outputs)
+        alike = [[i for i, s in enumerate(stacks) if s.shape[1:] == size] for size in sizes]
+        parts = [self._of_one_size([stacks[i] for i in places], outputs) for places in alike]
+        order = _order([len(stack) for stack in stacks], alike)
+        return {o: torch.cat([part[o] for part in parts])[order] for o in outputs}
+
+    def _of_one_size(
+        self, stacks: Sequence[Pixels], outputs: Sequence[Output]
+    ) -> dict[Output, Tensor]:
+        inputs = self._inputs(stacks[0] if len(stacks) == 1 else np.concatenate(stacks))
+        side = self.card.preprocessing.crop
+        plain = tuple(dict.fromkeys(self._node(output.tap) for output in outputs))
+        nodes = plain
+        if inputs.shape[2:] != (side, side):
+            nodes = tuple(self._any_size.twin(node) for node in plain)
+        taken = dict(zip(plain, self._program(nodes)(inputs), strict=True))
+        return {o: pool(o.pooling, self._arranged(o, taken[self._node(o.tap)])) for o in outputs}
+
+    def _features(
+        self, output: Output, pooled: Tensor, counts: Sequence[int]
+    ) -> Sequence[Features]:
+        """Finish on the device, then bring to the host: an entry an image of `counts` inputs."""
+        if len(set(counts)) == 1:
+            return list(self._host(output, pooled.reshape(-1, counts[0], *pooled.shape[1:])))
+        parts: Iterable[Tensor] = torch.split(pooled, list(counts))
+        return [self._host(output, part.unsqueeze(0))[0] for part in parts]
+
+    def _host(self, output: Output, values: Tensor) -> Features:
+        """Merge and normalise (N, k, ...), and bring it to the host as float32."""
+        whitenings = {w.digest: self._whitening(w) for w in output.whitenings}
+        leading = 2 if output.merge == "stack" else 1
+        merged = merge(output.merge, values)
+        normalised = normalise(output.normalisation, merged, leading, whitenings)
+        features: Features = normalised.to("cpu", torch.float32).contiguous().numpy()
+        return features
+
+    def _whitening(self, whitening: Whitening) -> tuple[Tensor, Tensor]:
+        """Its mean and matrix on the device, which keeps those that were used last."""
+        kept = self._whitenings.pop(whitening.digest, None)
+        if kept is None:
+            mean = torch.tensor(whitening.mean, device=self._device)
+            kept = mean, torch.tensor(whitening.matrix, device=self._device)
+        self._whitenings[whitening.digest] = kept
+        if len(self._whitenings) > MAX_WHITENINGS:
+            self._whitenings.popitem(last=False)
+        return kept
 
     def _check_device(self, cause: RuntimeError) -> None:
         """Raise DeviceLost if the device no longer answers: CUDA errors stick to a process."""
@@ -272,11 +348,11 @@ class TorchResident:
 
         Where the network wants B, G, R the channels are turned round first, as bytes.
         """
-        side = self.card.preprocessing.crop
-        if batch.dtype != np.uint8 or batch.shape[1:] != (side, side, 3):
+        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
+            side = self.card.preprocessing.crop
             raise InvalidParameter(
-                f"a batch for {self.card.name} is uint8 of (N, {side}, {side}, 3), "
-                f"not {batch.dtype} of {batch.shape}"
+                f"a batch for {self.card.name} is uint8 of (N, {side}, {side}, 3), or of another "
+                f"size for a dense view, not {batch.dtype} of {batch.shape}"
             )
         pixels = torch.from_numpy(np.ascontiguousarray(batch)).to(self._device)
         if self._reversed:
@@ -312,18 +388,15 @@ def _pick_device(wanted: str) -> torch.device:
     return torch.device("cuda", index)
 
 
-def _features(output: Output, values: Tensor, counts: Sequence[int]) -> Sequence[Features]:
-    """Finish on the device, then bring to the host: an entry an image of `counts` inputs."""
-    pooled = pool(output.pooling, values)
-    if len(set(counts)) == 1:
-        return list(_host(output, pooled.reshape(-1, counts[0], *pooled.shape[1:])))
-    parts: Iterable[Tensor] = torch.split(pooled, list(counts))
-    return [_host(output, part.unsqueeze(0))[0] for part in parts]
+def _order(lengths: Sequence[int], alike: Sequence[Sequence[int]]) -> list[int]:
+    """Where the inputs of stacks are, in their order, once the stacks are put together `alike`."""
+    starts = [0] * len(lengths)
+    place = 0
+    for number in itertools.chain.from_iterable(alike):
+        starts[number] = place
+        place += lengths[number]
+    return [s + i for s, length in zip(starts, lengths, strict=True) for i in range(length)]
 
 
-def _host(output: Output, values: Tensor) -> Features:
-    """Merge and normalise (N, k, ...), and bring it to the host as float32."""
-    merged = merge(output.merge, values)
-    normalised = normalise(output.normalisation, merged, 2 if output.merge == "stack" else 1)
-    features: Features = normalised.to("cpu", torch.float32).contiguous().numpy()
-    return features
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -89,6 +89,10 @@ class FakeResident(Resident):
     def resolve_tap(self, name: str) -> tuple[str, Tap, bool, str]:
         return CARD.resolve_tap(name)
 
+    def shape_at(self, tap: str, side: int) -> tuple[int, ...]:
+        """Every tap is a map of the input's own size."""
+        return (3, side, side)
+
     def close(self) -> None:
         self.closed = True
 

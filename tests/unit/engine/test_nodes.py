@@ -11,11 +11,11 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from offshelf.backbones.interface import BACKBONES
-from offshelf.engine.extractor import _output, _values
+from offshelf.core.view import View
 from offshelf.engine.interface import Output
+from offshelf.engine.place import Place
 from offshelf.engine.torch_engine import TorchEngine
 from offshelf.errors import InvalidParameter, UnknownName
-from offshelf.schemas import FeatureParams
 from offshelf.settings import Settings
 from tests.reference.networks import seeded
 from tests.reference.pictures import picture
@@ -145,15 +145,18 @@ def test_tokens_are_pooled_over_tokens_with_the_class_token(vit: TorchResident) 
 
 
 def test_pooling_that_makes_no_sense_is_refused(vit: TorchResident) -> None:
-    def output(tap: str, pool: str) -> Output:
-        return _output(vit, tap, FeatureParams(taps=[tap], pool=pool))
+    def place(tap: str) -> Place:
+        return Place.of(vit, tap, View.parse("center"))
+
+    def values(tap: str, pool: str) -> int:
+        return place(tap).values(Output(tap, place(tap).pooling(pool)), inputs=1)
 
     with pytest.raises(InvalidParameter, match="needs a map, and tap 'block3' is 50 tokens"):
-        output("block3", "grid:2")
-    assert output("cls", "grid:2").pooling == "none"  # pooling is not for vectors
-    assert _values(vit, output("block3", "avg")) == 768
-    assert _values(vit, output("block3", "none")) == 50 * 768
-    assert _values(vit, output("patches", "grid:2")) == 4 * 768
+        place("block3").pooling("grid:2")
+    assert place("cls").pooling("grid:2") == "none"  # pooling is not for vectors
+    assert values("block3", "avg") == 768
+    assert values("block3", "none") == 50 * 768
+    assert values("patches", "grid:2") == 4 * 768
 
 
 def test_what_is_neither_map_nor_tokens_is_handed_out_but_not_pooled() -> None:
@@ -164,4 +167,4 @@ def test_what_is_neither_map_nor_tokens_is_handed_out_but_not_pooled() -> None:
     (rows,) = forward(resident, pixels(resident)[:1], [Output(node)]).values()
     assert rows.shape == (1, 1, 49, 512)
     with pytest.raises(InvalidParameter, match="neither a map nor tokens"):
-        _output(resident, node, FeatureParams(taps=[node], pool="avg"))
+        Place.of(resident, node, View.parse("center")).pooling("avg")
