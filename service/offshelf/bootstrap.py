@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from offshelf.backbones.weights import Location
+    from offshelf.backbones.catalogue import Catalogue
     from offshelf.engine.extractor import Extractor
     from offshelf.engine.interface import Resident
     from offshelf.schemas import BackboneBody
@@ -170,6 +170,7 @@ def end_for_certain(status: int, timeout_s: float) -> None:
 
 def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
     """A worker over Redis at `redis_url`, the store of the settings and the torch engine."""
+    from offshelf.backbones.catalogue import Catalogue
     from offshelf.engine.extractor import Extractor
     from offshelf.engine.torch_engine import TorchEngine
     from offshelf.worker.health import Health
@@ -179,7 +180,8 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
 
     state = connection.connect(redis_url, connection.STATE)
     jobs, metrics, health = RedisJobs(state, settings.job_ttl_s), WorkerMetrics(), Health()
-    engine = TorchEngine(settings)
+    catalogue = Catalogue(settings.weights_dir)
+    engine = TorchEngine(settings, catalogue)
     extractor = Extractor(engine, settings, observer=metrics, on_broken=health.broken)
     broker = _broker(settings, redis_url)
     _declare_steps(settings, broker, jobs, extractor, metrics)
@@ -210,7 +212,7 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
         broker=broker,
         jobs=jobs,
         directory=RedisDirectory(state),
-        backbones=lambda: _catalogue(settings, residents()),
+        backbones=lambda: _catalogue(catalogue, settings, residents()),
         metrics=metrics,
         preload=[FeatureParams(backbone=name) for name in settings.preload_names],
         timing=Timing(settings.worker_beat_s, settings.drain_s),
@@ -250,23 +252,21 @@ def worker_health(settings: Settings) -> None:
         raise NoWorker("; ".join(body.detail for body in here) or "no live worker on this host")
 
 
-def weights_list(settings: Settings) -> dict[str, Location | None]:
-    """Where the weights of each backbone are on this machine; None where they are not."""
-    from offshelf.backbones.catalogue import Catalogue
-    from offshelf.backbones.weights import locate
-
-    return {card.name: locate(card, settings) for card in Catalogue().cards()}
-
-
-def _catalogue(settings: Settings, residents: list[Resident]) -> list[BackboneBody]:
-    """The backbones as the worker publishes them."""
-    from offshelf.backbones.catalogue import Catalogue
+def _catalogue(
+    catalogue: Catalogue, settings: Settings, residents: list[Resident]
+) -> list[BackboneBody]:
+    """The backbones as the worker publishes them: all that can be listed, and what is loaded."""
     from offshelf.backbones.weights import locate
     from offshelf.worker.catalogue import describe
 
-    cards = Catalogue().cards()
+    cards = catalogue.cards()
+    listed = {card.name for card in cards}
+    loaded = {r.card.name: r.card for r in residents if r.card.name not in listed}
     return describe(
-        cards, lambda card: locate(card, settings), residents, settings.default_backbone
+        [*cards, *loaded.values()],
+        lambda card: locate(card, settings),
+        residents,
+        settings.default_backbone,
     )
 
 

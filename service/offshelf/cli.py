@@ -8,7 +8,7 @@ import typer
 import typer.core
 
 from offshelf import __version__
-from offshelf.commands import extraction, heads, jobs, kept_heads, listing, serving
+from offshelf.commands import extraction, heads, jobs, kept_heads, listing, serving, weights
 from offshelf.commands.failures import one_line
 
 
@@ -65,7 +65,7 @@ app.command()(extraction.features)
 app.command()(heads.train)
 app.command()(heads.predict)
 app.add_typer(kept_heads.heads, name="heads")
-app.add_typer(listing.weights, name="weights")
+app.add_typer(weights.weights, name="weights")
 app.command()(listing.backbones)
 app.add_typer(jobs.jobs, name="jobs")
 app.command()(serving.demo)

@@ -75,7 +75,10 @@ class Tap:
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A network that the service can run; `weights` says among others whether they are there."""
+    """A network that the service can run; `weights` says among others whether they are there.
+
+    `class_names` are those of the logits, in order, where the service knows them.
+    """
 
     name: str
     taps: tuple[Tap, ...]
@@ -86,6 +89,7 @@ class Backbone:
     weights: dict[str, Any]
     default: bool = False
     resident: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     @property
     def has_weights(self) -> bool:
@@ -268,7 +272,8 @@ def item_of(data: Any, index: int, name: str | None, row: int | None) -> Item:
 def backbone_of(data: Any) -> Backbone:
     """Read a backbone."""
     taps = tuple(read(Tap, tap, shape=_tuple(tap, "shape")) for tap in _tuple(data, "taps"))
-    return read(Backbone, data, taps=taps, resident=_tuple(data, "resident"))
+    resident, names = _tuple(data, "resident"), _tuple(data, "class_names")
+    return read(Backbone, data, taps=taps, resident=resident, class_names=names)
 
 
 def dataset_of(data: Any) -> Dataset:

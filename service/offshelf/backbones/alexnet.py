@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     import torch
 
 
-def build() -> torch.nn.Module:
+def build(classes: int | None = None) -> torch.nn.Module:
     """The network, untrained."""
     from torchvision.models import alexnet
 
-    network: torch.nn.Module = alexnet(weights=None)
+    network: torch.nn.Module = alexnet(weights=None, num_classes=classes or 1000)
     return network
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Build(Protocol):
     """Make the network with its default initialisation; imports torch when called."""
 
-    def __call__(self) -> torch.nn.Module:
-        """The network, in whatever mode and on the CPU."""
+    def __call__(self, classes: int | None = None) -> torch.nn.Module:
+        """The network, in whatever mode and on the CPU; with so many classes, or its own."""
         ...
 
 
@@ -31,6 +31,14 @@ class Unpack(Protocol):
 
     def __call__(self, path: Path) -> dict[str, torch.Tensor]:
         """The float32 state dict for the network that `Build` makes."""
+        ...
+
+
+class Select(Protocol):
+    """Take a network's tensors out of what a brought weights file holds."""
+
+    def __call__(self, held: object) -> Mapping[str, torch.Tensor]:
+        """The state dict for the network that `Build` makes; ValueError says why there is none."""
         ...
 
 
@@ -71,6 +79,8 @@ class PublishedWeights:
 
     `sha256_prefix` is the hash prefix in torchvision's file name, checked after a download.
     `packaged` is the file that comes with offshelf, where there is one; then `url` may be empty.
+    `file` is its path in the weights directory where that is not the last part of the URL.
+    `absence` says why there is no URL, where more can be said than that nobody publishes them.
     """
 
     name: str
@@ -79,11 +89,13 @@ class PublishedWeights:
     licence: str
     top1: float | None = None
     packaged: Path | None = None
+    file: str = ""
+    absence: str = ""
 
     @property
     def filename(self) -> str:
-        """The file's name in torch's hub cache."""
-        return self.url.rsplit("/", 1)[-1]
+        """The file's name in the weights directory and in torch's hub cache."""
+        return self.file or self.url.rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +105,9 @@ class Card:
     `weights` are the pinned ones: what runs where the caller names none, never to be changed for
     a name that was handed out. `others` are cards of the same name for other weights that are
     published for the network, by the name of the weights; each brings its own preprocessing,
-    and the taps' shapes where its input size differs.
+    and the taps' shapes where its input size differs. `class_names` are those of the logits,
+    in order, where they are known. `brought` says that an operator's card file made it, and
+    `select` then finds the tensors in the weights file.
     """
 
     name: str
@@ -107,6 +121,9 @@ class Card:
     unpack: Unpack | None = None
     others: Mapping[str, Card] = field(default_factory=dict)
     pinned: bool = True
+    class_names: tuple[str, ...] = ()
+    select: Select | None = None
+    brought: bool = False
 
     def with_weights(self, name: str) -> Card:
         """The card for published weights of that name; UnknownName where there are none."""

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     import torch
 
 
-def build_50() -> torch.nn.Module:
+def build_50(classes: int | None = None) -> torch.nn.Module:
     """The network, untrained."""
     from torchvision.models import resnet50
 
-    network: torch.nn.Module = resnet50(weights=None)
+    network: torch.nn.Module = resnet50(weights=None, num_classes=classes or 1000)
     return network
 
 

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     import torch
 
 
-def build_1_0() -> torch.nn.Module:
+def build_1_0(classes: int | None = None) -> torch.nn.Module:
     """The network, untrained."""
     from torchvision.models import squeezenet1_0
 
-    network: torch.nn.Module = squeezenet1_0(weights=None)
+    network: torch.nn.Module = squeezenet1_0(weights=None, num_classes=classes or 1000)
     return network
 
 

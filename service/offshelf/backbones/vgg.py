@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 BLOCKS_16: Final = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
-def build_16() -> torch.nn.Module:
+def build_16(classes: int | None = None) -> torch.nn.Module:
     """The network, untrained; Kaiming's initialisation, since the default one fades with depth."""
     from torchvision.models import vgg16
 
-    network: torch.nn.Module = vgg16(weights=None, init_weights=True)
+    network: torch.nn.Module = vgg16(weights=None, init_weights=True, num_classes=classes or 1000)
     return network
 
 

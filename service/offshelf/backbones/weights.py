@@ -2,20 +2,21 @@
 
 Looked at in order: the weights directory (`<backbone>.safetensors`, or the published file name),
 what comes with offshelf, torch's hub cache, the publisher. Never a pickle: safetensors, or
-torch's own format with `weights_only`.
+torch's own format with `weights_only`. A file that has a record of its sha256 must agree with it.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 import logging
+import os
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from offshelf.backbones.download import fetch
+from offshelf.backbones.records import record_of, recorded, sha256_of
 from offshelf.errors import DependencyError, InvalidParameter, WeightsMissing
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from offshelf.backbones.interface import Card
+    from offshelf.backbones.download import Patience
+    from offshelf.backbones.interface import Build, Card
     from offshelf.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,6 @@ Source: TypeAlias = Literal["directory", "package", "hub-cache", "download", "ra
 RANDOM_PREFIX: Final = "random:"
 RANDOM_LICENCE: Final = "none needed: random numbers"
 BROUGHT_LICENCE: Final = "unknown to offshelf: brought by the operator"
-_HASHES_KEPT: Final = 64
 _NAMED: Final = 5  # of the tensors that are wrong, how many an error names
 
 
@@ -73,11 +74,56 @@ def load(card: Card, weights: str | None, settings: Settings) -> Loaded:
     """
     if weights is not None:
         return _random(card, weights)
-    place = locate(card, settings) or _download(card, settings)
-    network = _filled(card, _read(card, place), place.path)
+    place = locate(card, settings) or download(card, settings)
+    check(card, place)
+    network = read_network(card, place)
     label, licence = provenance(card, place)
     log.info("%s: %s weights from %s", card.name, label, place.path)
     return Loaded(network, place.source, label, licence, digest(network))
+
+
+def check(card: Card, place: Location) -> None:
+    """Raise WeightsMissing where a file is not the one that its record or its name promises.
+
+    A file is hashed again only when it has changed. In the weights directory a published name
+    may be an operator's own file, so there only the record counts.
+    """
+    if place.source in ("package", "download"):  # part of the installation; just checked
+        return
+    known, prefix = recorded(place.path), card.weights.sha256_prefix
+    if known is None and (place.source != "hub-cache" or not prefix):
+        return
+    found = sha256_of(place.path)
+    if known is not None and found != known:
+        raise WeightsMissing(mismatch(card, place.path, found, known))
+    if known is None and not found.startswith(prefix):
+        raise WeightsMissing(mismatch(card, place.path, found, ""))
+
+
+def mismatch(card: Card, path: Path, found: str, known: str) -> str:
+    """Both hashes, and what to do: against the record, or the prefix where nothing is `known`."""
+    again = f"delete it and run `offshelf weights pull {card.name}"
+    again += "`" if card.pinned else f" --weights {card.weights.name}`"
+    if not card.weights.url:
+        again = "put the right file in its place"
+    if known:
+        wrong = f"its record {record_of(path).name} says {known}"
+        own = "if you changed it on purpose, delete the record"
+    else:
+        wrong = f"its name says {card.weights.sha256_prefix}..."
+        own = f"if it is a network of your own, name it {own_name(card)}.safetensors"
+    return f"{path} has sha256 {found}, but {wrong}: it is damaged or another file; {again}; {own}"
+
+
+def own_name(card: Card) -> str:
+    """What an operator's own file for a card is called, without `.safetensors`."""
+    name = card.name.replace(":", "-")
+    return name if card.pinned else f"{name}.{card.weights.name}"
+
+
+def read_network(card: Card, place: Location) -> torch.nn.Module:
+    """The network with the tensors of a file in it; WeightsMissing where they do not fit."""
+    return _filled(card, _read(card, place), place.path)
 
 
 def digest(network: torch.nn.Module) -> str:
@@ -105,39 +151,57 @@ def _little_endian(tensor: torch.Tensor) -> memoryview:
 
 def _places(card: Card, settings: Settings) -> list[Location]:
     """Every file that may hold the weights, in order of preference."""
-    places = []
+    published, places = card.weights, []
     if settings.weights_dir is not None:
-        own = card.name if card.pinned else f"{card.name}.{card.weights.name}"
-        names = [f"{own}.safetensors", card.weights.filename]
+        names = [published.filename]
+        if not card.brought:
+            names.insert(0, f"{own_name(card)}.safetensors")
         places += [Location("directory", settings.weights_dir / name) for name in names if name]
-    if card.weights.packaged is not None:
-        places.append(Location("package", card.weights.packaged))
-    if card.weights.url:
-        places.append(Location("hub-cache", settings.hub_cache / card.weights.filename))
+    if published.packaged is not None:
+        places.append(Location("package", published.packaged))
+    if published.url:
+        places.append(Location("hub-cache", settings.hub_cache / published.filename))
     return places
 
 
-def _download(card: Card, settings: Settings) -> Location:
-    """Fetch the published file into torch's hub cache."""
+def download_folder(settings: Settings) -> Path:
+    """Where downloads go: into the weights directory if it can be written to, else torch's."""
+    folder = settings.weights_dir
+    if folder is not None and os.access(folder, os.W_OK):
+        return folder
+    return settings.hub_cache
+
+
+def download(card: Card, settings: Settings, patience: Patience | None = None) -> Location:
+    """Fetch the published file; WeightsMissing where there is none, or it does not come."""
     published = card.weights
     if not published.url:
-        raise _missing(card, settings, "they are not published anywhere")
+        raise _missing(card, settings, unpublished(card))
+    if settings.offline:
+        raise _missing(card, settings, "OFFSHELF_OFFLINE is set, so nothing is downloaded")
     url = published.url
     if settings.weights_mirror is not None:
         url = f"{settings.weights_mirror.rstrip('/')}/{published.filename}"
-    target = settings.hub_cache / published.filename
+    target = download_folder(settings) / published.filename
     try:
-        fetch(url, target, published.sha256_prefix)
+        fetch(url, target, published.sha256_prefix, patience)
     except DependencyError as error:
         raise _missing(card, settings, f"the download failed: {error}") from error
     return Location("download", target)
 
 
+def unpublished(card: Card) -> str:
+    """Why there is nothing to download."""
+    if card.brought:
+        return f"its card file names {card.weights.filename}, which is not there"
+    return card.weights.absence or "they are not published anywhere"
+
+
 def _missing(card: Card, settings: Settings, why: str) -> WeightsMissing:
     """The error that says which files would do and where each of them may be put."""
     published = card.weights.filename
-    own = card.name if card.pinned else f"{card.name}.{card.weights.name}"
-    names = " or ".join(name for name in (published, f"{own}.safetensors") if name)
+    own = "" if card.brought else f"{own_name(card)}.safetensors"
+    names = " or ".join(name for name in (published, own) if name)
     folder = settings.weights_dir
     now = "not set now" if folder is None else f"now {folder}"
     put = f"Put {names} into the folder that OFFSHELF_WEIGHTS_DIR names ({now})"
@@ -157,19 +221,32 @@ def _read(card: Card, place: Location) -> Mapping[str, torch.Tensor]:
     try:
         if place.source == "package" and card.unpack is not None:
             return card.unpack(place.path)
+        state: object
         if place.path.suffix == ".safetensors":
-            return load_file(place.path)
-        state = torch.load(place.path, map_location="cpu", weights_only=True)
+            state = load_file(place.path)
+        else:
+            state = torch.load(place.path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise nearly anything on damaged files
         raise WeightsMissing(f"{place.path} cannot be read as weights: {error}") from error
-    return _checked_tensors(state, place.path)
+    try:
+        return card.select(state) if card.select is not None else checked_tensors(state)
+    except ValueError as error:
+        raise WeightsMissing(f"{place.path} {error}") from error
 
 
-def _checked_tensors(state: object, path: Path) -> Mapping[str, torch.Tensor]:
+def checked_tensors(state: object) -> Mapping[str, torch.Tensor]:
+    """The state dict that `state` is; ValueError, with what it is instead, where it is none."""
     import torch
 
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise WeightsMissing(f"{path} is not a state dict (a mapping from names to tensors)")
+    what = "is not a state dict (a mapping from names to tensors)"
+    if not isinstance(state, dict):
+        raise ValueError(f"{what} but a {type(state).__name__}")  # noqa: TRY004 - the file's fault
+    others = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise ValueError(
+            f"{what}: these are none: {_some(others)}; where one of them holds the tensors, a card "
+            "file can say so (`key`, see docs/weights.md)"
+        )
     return state
 
 
@@ -177,9 +254,7 @@ def _filled(card: Card, state: Mapping[str, torch.Tensor], path: Path) -> torch.
     """The network with these tensors in it."""
     import torch
 
-    # On the meta device nothing is initialised only to be overwritten.
-    with torch.device("meta"):
-        network = card.build()
+    network = skeleton(card.build)
     wanted = network.state_dict()
     wrong = _differences(wanted, state)
     if wrong:
@@ -194,6 +269,21 @@ def _filled(card: Card, state: Mapping[str, torch.Tensor], path: Path) -> torch.
         network = card.build()
         network.load_state_dict(counters | cast)
     return network.eval().requires_grad_(requires_grad=False)
+
+
+def skeleton(build: Build, classes: int | None = None) -> torch.nn.Module:
+    """The network on the meta device, where nothing is initialised only to be overwritten.
+
+    On the CPU where its building reads values, which there are none of on the meta device.
+    """
+    import torch
+
+    asked = {} if classes is None else {"classes": classes}
+    try:
+        with torch.device("meta"):
+            return build(**asked)
+    except (RuntimeError, NotImplementedError):
+        return build(**asked)
 
 
 def _differences(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> str:
@@ -216,22 +306,27 @@ def _some(names: list[str]) -> str:
 
 
 def provenance(card: Card, place: Location) -> tuple[str, str]:
-    """Label and licence: the published ones only for the published file, by its hash."""
+    """Label and licence: the published ones only for the published file, by its hash.
+
+    Where there is a record it stands for the hash: `check` holds the file against it at load.
+    """
     published = card.weights
-    if place.source in ("package", "download"):
+    if card.brought:
+        return published.name, published.licence or BROUGHT_LICENCE
+    if place.source != "directory":
         return published.name, published.licence
-    about = place.path.stat()
-    found = _sha256(place.path, about.st_mtime_ns, about.st_size)
-    if published.sha256_prefix and found.startswith(published.sha256_prefix):
+    prefix = published.sha256_prefix
+    if prefix and _hash(place.path).startswith(prefix):
         return published.name, published.licence
     return place.path.name, BROUGHT_LICENCE
 
 
-@functools.lru_cache(_HASHES_KEPT)
-def _sha256(path: Path, _mtime_ns: int, _size: int) -> str:
-    """The hash of a file, taken once for as long as the file stays as it is."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _hash(path: Path) -> str:
+    """As recorded, else as found; empty where neither can be read, which the load will tell."""
+    try:
+        return recorded(path) or sha256_of(path)
+    except (OSError, WeightsMissing):
+        return ""
 
 
 def _random(card: Card, weights: str) -> Loaded:

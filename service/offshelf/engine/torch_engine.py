@@ -37,7 +37,7 @@ class TorchEngine:
 
     def __init__(self, settings: Settings, catalogue: Catalogue | None = None) -> None:
         self._settings = settings
-        self._catalogue = catalogue or Catalogue()
+        self._catalogue = catalogue or Catalogue(settings.weights_dir)
         self._device = _pick_device(settings.device)
         if self._device.type == "cuda":
             # TF32 has ten bits of mantissa: features would miss the tolerance of 1e-5.

@@ -1,0 +1,73 @@
+"""What a network's graph says without running it: names of nodes, their order, their shapes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from offshelf.backbones.weights import skeleton
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from offshelf.backbones.interface import Build
+
+
+class Shapes:
+    """The shapes of a network's nodes for inputs of 3 x side x side pixels.
+
+    Nodes have the names that `torchvision.models.feature_extraction` gives them. Raises
+    ValueError where torch.fx cannot trace the network, or it does not take that size.
+    """
+
+    def __init__(self, build: Build, side: int) -> None:
+        import torch
+        from torch import fx
+        from torch.fx.passes.shape_prop import ShapeProp
+        from torchvision.models.feature_extraction import NodePathTracer
+
+        network = skeleton(build).eval()
+        tracer = NodePathTracer()
+        try:
+            graph = tracer.trace(network)
+        except Exception as error:  # what a network's own code raises over a proxy, of any type
+            raise ValueError(f"torch.fx cannot trace it: {_first_line(error)}") from error
+        where = next((t.device for t in network.parameters()), torch.device("cpu"))
+        try:
+            with torch.inference_mode():
+                ShapeProp(fx.GraphModule(tracer.root, graph)).propagate(
+                    torch.zeros(1, 3, side, side, device=where)
+                )
+        except Exception as error:
+            raise ValueError(
+                f"it does not take {side} x {side} pixels: {_first_line(error)}"
+            ) from error
+        self._names: dict[fx.Node, str] = dict(tracer.node_to_qualname)
+        self._nodes = {name: node for node, name in self._names.items()}
+        self._last = next(node for node in graph.nodes if node.op == "output")
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a node's output for one image; ValueError where it is not one tensor."""
+        found = self._nodes[name].meta.get("tensor_meta")
+        if found is None or not hasattr(found, "shape"):
+            raise ValueError(f"its node {name} does not give one tensor")
+        return tuple(found.shape[1:])
+
+    def output(self) -> str:
+        """The node that the network returns; ValueError where it returns several."""
+        return self._one("its output", self._last.all_input_nodes)
+
+    def before(self, module: str) -> str:
+        """The node that a module reads; ValueError where there is not one."""
+        inside = [n for n, name in self._names.items() if f"{name}.".startswith(f"{module}.")]
+        outside = [n for node in inside for n in node.all_input_nodes if n not in inside]
+        return self._one(f"its module {module}", list(dict.fromkeys(outside)))
+
+    def _one(self, what: str, nodes: list[fx.Node]) -> str:
+        if len(nodes) != 1:
+            raise ValueError(f"{what} comes of {len(nodes)} nodes, not of one")
+        return self._names[nodes[0]]
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__} {lines[0][:200] if lines else ''}".rstrip()
