@@ -82,16 +82,19 @@ def load(card: Card, weights: str | None, settings: Settings) -> Loaded:
     return Loaded(network, place.source, label, licence, digest(network))
 
 
-def check(card: Card, place: Location) -> None:
+def check(card: Card, place: Location, *, by_name: bool = False) -> None:
     """Raise WeightsMissing where a file is not the one that its record or its name promises.
 
     A file is hashed again only when it has changed. In the weights directory a published name
-    may be an operator's own file, so there only the record counts.
+    may be an operator's own file, so there the name counts only where `by_name` asks for it.
     """
     if place.source in ("package", "download"):  # part of the installation; just checked
         return
     known, prefix = recorded(place.path), card.weights.sha256_prefix
-    if known is None and (place.source != "hub-cache" or not prefix):
+    promised = by_name or place.source == "hub-cache"
+    if not prefix or place.path.name != card.weights.filename:
+        promised = False
+    if known is None and not promised:
         return
     found = sha256_of(place.path)
     if known is not None and found != known:

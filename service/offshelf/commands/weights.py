@@ -152,7 +152,7 @@ def _pulled(
         if here is None and not quiet:
             typer.echo(f"{card.name} {card.weights.name}: {card.weights.licence}")
         place = here or download(card, settings)
-        check(card, place)
+        check(card, place, by_name=True)
     except Exception as error:
         message = one_line(error)
         if message is None:
