@@ -51,11 +51,13 @@ class Residency:
 
         Raises what `Engine.load` raises, for all that waited for that load.
         """
-        key = _key(backbone, weights)
+        key, mine = _key(backbone, weights), False
+        outdated = self._outdated(key)
         with self._lock:
             load = self._loads.pop(key, None)
-            mine = load is None
-            load = self._loads[key] = load or Future()
+            if load is None or load is outdated:
+                load, mine = Future(), True
+            self._loads[key] = load
         if mine:
             # A thread that ends with the load. OpenMP keeps threads for every thread that ever
             # computed, and once there are more of them than cores a forward pass of one image
@@ -66,9 +68,18 @@ class Residency:
 
     def has(self, backbone: str, weights: str | None) -> bool:
         """Whether `get` would not have to wait."""
+        key = _key(backbone, weights)
         with self._lock:
-            load = self._loads.get(_key(backbone, weights))
-        return load is not None and load.done()
+            load = self._loads.get(key)
+        return load is not None and load.done() and self._outdated(key) is None
+
+    def _outdated(self, key: Key) -> Future[Resident] | None:
+        """The load of that key, where it was of a card that is another one now."""
+        with self._lock:
+            load = self._loads.get(key)
+        if load is None or not load.done() or load.exception() is not None:
+            return None
+        return None if self._engine.is_current(load.result()) else load
 
     def loaded(self) -> dict[Key, Resident]:
         """What is on the device now, by (backbone, weights as asked for)."""

@@ -16,7 +16,7 @@ from offshelf.engine.finishing import merge, normalise, pool
 from offshelf.engine.graph import Traced
 from offshelf.engine.interface import Features, Inputs, Output, Pixels, WeightsInfo
 from offshelf.engine.memory import keep_freed_memory
-from offshelf.errors import DeviceLost, InvalidParameter
+from offshelf.errors import DeviceLost, InvalidParameter, OffshelfError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, fx, nn
 
     from offshelf.backbones.interface import Card, Tap
+    from offshelf.engine.interface import Resident
     from offshelf.settings import Settings
 
 # Different sets of taps for which a pruned graph is kept.
@@ -64,6 +65,15 @@ class TorchEngine:
         asked = loaded.label if seeded else None if card.pinned else weights
         info = WeightsInfo(loaded.source, loaded.label, loaded.digest, loaded.licence, asked)
         return TorchResident(card, info, loaded.network, self._device)
+
+    def is_current(self, resident: Resident) -> bool:
+        """Whether loading it again would use the card that it has: card files may change."""
+        if not resident.card.brought:
+            return True
+        try:
+            return self._catalogue.get(resident.card.name) is resident.card
+        except OffshelfError:  # gone, or bad by now: the next load says which
+            return False
 
 
 class TorchResident:

@@ -18,6 +18,7 @@ from offshelf.backbones.interface import BACKBONES
 from offshelf.backbones.tracing import Shapes
 from offshelf.backbones.weights import BROUGHT_LICENCE, load, locate
 from offshelf.engine.interface import Output
+from offshelf.engine.residency import Residency
 from offshelf.engine.torch_engine import TorchEngine
 from offshelf.errors import UnknownName, WeightsMissing
 from offshelf.settings import Settings
@@ -317,6 +318,26 @@ def test_changes_count_without_a_restart_and_cost_nothing_else(
     path.unlink()
     with pytest.raises(UnknownName):
         catalogue.get("flower")
+
+
+def test_a_loaded_network_is_loaded_anew_when_its_card_file_changes(
+    tmp_path: Path, flowers: nn.Module
+) -> None:
+    residency = Residency(TorchEngine(Settings(device="cpu", weights_dir=tmp_path)))
+    first = residency.get("flowers", None)
+    assert residency.get("flowers", None) is first
+    path = put(tmp_path, "flowers", FLOWERS.replace("0.25]", "0.125]"))
+    os.utime(path, ns=(1, 1))
+    assert not residency.has("flowers", None)
+    second = residency.get("flowers", None)
+    assert second.card.preprocessing.std == (1.0, 0.5, 0.125)
+    assert residency.get("flowers", None) is second
+    path.write_text("nonsense")
+    with pytest.raises(WeightsMissing, match="is not TOML"):
+        residency.get("flowers", None)
+    path.unlink()
+    with pytest.raises(UnknownName):
+        residency.get("flowers", None)
 
 
 def test_a_missing_weights_file_is_told_by_its_name(tmp_path: Path) -> None:

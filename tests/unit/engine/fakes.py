@@ -108,6 +108,7 @@ class FakeEngine(Engine):
 
     on_load: Callable[[], None] = lambda: None
     loads: list[tuple[str, str | None]] = field(default_factory=list)
+    outdated: list[Resident] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -123,3 +124,6 @@ class FakeEngine(Engine):
         if backbone != "fake":
             raise UnknownName(f"no backbone named {backbone!r}")
         return FakeResident()
+
+    def is_current(self, resident: Resident) -> bool:
+        return not any(resident is other for other in self.outdated)

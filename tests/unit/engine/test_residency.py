@@ -40,6 +40,20 @@ def test_other_weights_are_another_load() -> None:
     assert residency.loaded() == {("fake", None): trained, ("fake", "random:1"): seeded}
 
 
+def test_what_has_another_card_by_now_is_loaded_anew_once() -> None:
+    engine = FakeEngine()
+    residency = Residency(engine)
+    first = residency.get("fake", None)
+    engine.outdated.append(first)
+    assert not residency.has("fake", None)
+    with ThreadPoolExecutor(8) as pool:
+        got = {id(r) for r in pool.map(lambda _: residency.get("fake", None), range(8))}
+    assert len(got) == 1
+    assert id(first) not in got
+    assert residency.has("fake", None)
+    assert len(engine.loads) == 2
+
+
 def test_a_failed_load_is_told_and_tried_anew() -> None:
     engine = FakeEngine()
     residency = Residency(engine)
