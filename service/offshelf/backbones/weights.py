@@ -204,7 +204,7 @@ def _missing(card: Card, settings: Settings, why: str) -> WeightsMissing:
     """The error that says which files would do and where each of them may be put."""
     published = card.weights.filename
     own = "" if card.brought else f"{own_name(card)}.safetensors"
-    names = " or ".join(name for name in (published, own) if name)
+    names = " or ".join(name for name in dict.fromkeys((published, own)) if name)
     folder = settings.weights_dir
     now = "not set now" if folder is None else f"now {folder}"
     put = f"Put {names} into the folder that OFFSHELF_WEIGHTS_DIR names ({now})"

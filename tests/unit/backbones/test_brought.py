@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +16,7 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from offshelf.backbones.brought_card import head_taps
+from offshelf.backbones.card_file import CardFile
 from offshelf.backbones.catalogue import Catalogue
 from offshelf.backbones.head import head_modules
 from offshelf.backbones.interface import BACKBONES
@@ -26,8 +31,6 @@ from tests.reference.pictures import picture
 from tests.reference.plain import forward
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor, nn
 
     from offshelf.engine.interface import Pixels, Resident
@@ -358,3 +361,35 @@ def test_no_pickle_of_a_brought_file_is_run(tmp_path: Path) -> None:
     put(tmp_path, "x", BASE + 'key = "state_dict"')
     with pytest.raises(WeightsMissing, match="cannot be read as weights"):
         load(Catalogue(tmp_path).get("x"), None, Settings(weights_dir=tmp_path))
+
+
+def test_the_card_files_of_the_documentation_are_good(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "weights.md").read_text()
+    examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 2
+    for number, text in enumerate(examples):
+        put(tmp_path, f"example{number}", text)
+    catalogue = Catalogue(tmp_path)
+    assert catalogue.bad_cards() == {}
+    fields = set(CardFile.model_fields) - {"preprocessing"}
+    table = page.split("| field | default | |")[1].split("\n\n")[0]
+    assert fields <= set(re.findall(r"`(\w+)`", table))
+
+
+def test_listing_them_needs_no_torch(tmp_path: Path) -> None:
+    put(tmp_path, "mine", BASE + "classes = 3\nheadless = false")
+    script = (
+        "import sys; sys.modules.update(torch=None, torchvision=None)\n"
+        "from pathlib import Path\n"
+        "from offshelf.backbones.catalogue import Catalogue\n"
+        "from offshelf.backbones.inventory import inventory\n"
+        "from offshelf.settings import Settings\n"
+        "folder = Path(sys.argv[1])\n"
+        "held = inventory(Catalogue(folder), Settings(weights_dir=folder))\n"
+        "print(*[one.backbone for one in held if not one.problem])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert {"mine", "alexnet"} <= set(done.stdout.split())
