@@ -55,7 +55,8 @@ class _Maker:
         classes = self.class_count(names)
         taps = self.taps(pre, classes)
         kept = {tap.name for tap in taps}
-        return Card(
+        return replace(  # what it says of its files, of older names of tensors say, holds on
+            base,
             name=name,
             build=self.build(classes),
             taps=taps,
@@ -63,6 +64,8 @@ class _Maker:
             weights=PublishedWeights(
                 name=file.weights, url="", sha256_prefix="", licence=file.licence, file=file.weights
             ),
+            others={},
+            pinned=True,
             aliases={name: alias for name, alias in base.aliases.items() if alias.tap in kept},
             classes=classes,
             class_names=names,
