@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class Shapes:
     """The shapes of a network's nodes for inputs of 3 x side x side pixels.
 
-    Nodes have the names that `torchvision.models.feature_extraction` gives them. Raises
-    ValueError where torch.fx cannot trace the network, or it does not take that size.
+    Nodes have the names that `torchvision.models.feature_extraction` gives them; a module's name
+    stands for the last node in it. Raises ValueError where torch.fx cannot trace the network, or
+    it does not take that size.
     """
 
     def __init__(self, build: Build, side: int) -> None:
@@ -47,7 +48,10 @@ class Shapes:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a node's output for one image; ValueError where it is not one tensor."""
-        found = self._nodes[name].meta.get("tensor_meta")
+        inside = self._inside(name)
+        if not inside:
+            raise ValueError(f"its graph has no node {name}")
+        found = self._nodes.get(name, inside[-1]).meta.get("tensor_meta")
         if found is None or not hasattr(found, "shape"):
             raise ValueError(f"its node {name} does not give one tensor")
         return tuple(found.shape[1:])
@@ -58,9 +62,13 @@ class Shapes:
 
     def before(self, module: str) -> str:
         """The node that a module reads; ValueError where there is not one."""
-        inside = [n for n, name in self._names.items() if f"{name}.".startswith(f"{module}.")]
+        inside = self._inside(module)
         outside = [n for node in inside for n in node.all_input_nodes if n not in inside]
         return self._one(f"its module {module}", list(dict.fromkeys(outside)))
+
+    def _inside(self, module: str) -> list[fx.Node]:
+        """The nodes of a module, in the order of the graph."""
+        return [n for n, name in self._names.items() if f"{name}.".startswith(f"{module}.")]
 
     def _one(self, what: str, nodes: list[fx.Node]) -> str:
         if len(nodes) != 1:
