@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from offshelf.backbones.weights import skeleton
 
@@ -23,25 +23,25 @@ class Shapes:
     def __init__(self, build: Build, side: int) -> None:
         import torch
         from torch import fx
-        from torch.fx.passes.shape_prop import ShapeProp
         from torchvision.models.feature_extraction import NodePathTracer
 
-        network = skeleton(build).eval()
+        network = skeleton(build).eval().to("meta")
         tracer = NodePathTracer()
         try:
             graph = tracer.trace(network)
         except Exception as error:  # what a network's own code raises over a proxy, of any type
             raise ValueError(f"torch.fx cannot trace it: {_first_line(error)}") from error
-        where = next((t.device for t in network.parameters()), torch.device("cpu"))
+        # On the meta device nothing is computed, so all values may be kept.
+        walk = fx.Interpreter(fx.GraphModule(tracer.root, graph), garbage_collect_values=False)
+        walk.extra_traceback = False
         try:
             with torch.inference_mode():
-                ShapeProp(fx.GraphModule(tracer.root, graph)).propagate(
-                    torch.zeros(1, 3, side, side, device=where)
-                )
+                walk.run(torch.empty(1, 3, side, side, device="meta"))
         except Exception as error:
             raise ValueError(
                 f"it does not take {side} x {side} pixels: {_first_line(error)}"
             ) from error
+        self._values: dict[fx.Node, Any] = walk.env
         self._names: dict[fx.Node, str] = dict(tracer.node_to_qualname)
         self._nodes = {name: node for node, name in self._names.items()}
         self._last = next(node for node in graph.nodes if node.op == "output")
@@ -51,7 +51,7 @@ class Shapes:
         inside = self._inside(name)
         if not inside:
             raise ValueError(f"its graph has no node {name}")
-        found = self._nodes.get(name, inside[-1]).meta.get("tensor_meta")
+        found = self._values.get(self._nodes.get(name, inside[-1]))
         if found is None or not hasattr(found, "shape"):
             raise ValueError(f"its node {name} does not give one tensor")
         return tuple(found.shape[1:])
