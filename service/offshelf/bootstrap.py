@@ -29,12 +29,13 @@ from offshelf.store.objects import ObjectStore
 from offshelf.supervisor import Child, Supervisor, end_with_parent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from fastapi import FastAPI
 
-    from offshelf.backbones.weights import Location
+    from offshelf.backbones.catalogue import Catalogue
     from offshelf.engine.extractor import Extractor
+    from offshelf.engine.interface import Resident
     from offshelf.schemas import BackboneBody
     from offshelf.settings import Settings
     from offshelf.worker.metrics import WorkerMetrics
@@ -173,6 +174,7 @@ def end_for_certain(status: int, timeout_s: float) -> None:
 
 def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
     """A worker over Redis at `redis_url`, the store of the settings and the torch engine."""
+    from offshelf.backbones.catalogue import Catalogue
     from offshelf.engine.extractor import Extractor
     from offshelf.engine.selftest import SelfTest
     from offshelf.engine.torch_engine import TorchEngine
@@ -187,7 +189,8 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
     on_cpu = settings.model_copy(update={"device": "cpu"})
     state = connection.connect(redis_url, connection.STATE)
     jobs, metrics, health = RedisJobs(state, settings.job_ttl_s), WorkerMetrics(), Health()
-    engine = TorchEngine(settings)
+    catalogue = Catalogue(settings.weights_dir)
+    engine = TorchEngine(settings, catalogue)
     extractor = Extractor(
         engine,
         settings,
@@ -201,8 +204,9 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
         worker_id,
         settings.default_backbone,
         extractor.residency,
-        lambda: _catalogue(settings),
+        lambda: _catalogue(catalogue, settings, extractor.residency.loaded().values()),
         directory.stations,
+        fetches=not settings.offline,
     )
     _declare_steps(settings, broker, jobs, extractor, metrics, post)
     inbox = RedisInbox(connection.connect(redis_url, connection.STATE))
@@ -232,7 +236,7 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
         selftesting=SelfTesting(
             worker_id,
             RedisSelfTests(connection.connect(redis_url, connection.STATE)),
-            SelfTest(extractor, engine.device, lambda: TorchEngine(on_cpu)),
+            SelfTest(extractor, engine.device, lambda: TorchEngine(on_cpu, catalogue)),
         ),
         metrics=metrics,
         preload=[FeatureParams(backbone=name) for name in settings.preload_names],
@@ -277,22 +281,21 @@ def worker_health(settings: Settings) -> None:
         raise NoWorker("; ".join(body.detail for body in here) or "no live worker on this host")
 
 
-def weights_list(settings: Settings) -> dict[str, Location | None]:
-    """Where the weights of each backbone are on this machine; None where they are not."""
-    from offshelf.backbones.catalogue import Catalogue
-    from offshelf.backbones.weights import locate
-
-    return {card.name: locate(card, settings) for card in Catalogue().cards()}
-
-
-def _catalogue(settings: Settings) -> list[BackboneBody]:
-    """The backbones as the worker publishes them."""
-    from offshelf.backbones.catalogue import Catalogue
+def _catalogue(
+    catalogue: Catalogue, settings: Settings, residents: Iterable[Resident]
+) -> list[BackboneBody]:
+    """The backbones as the worker publishes them: all that can be listed, and what is loaded."""
     from offshelf.backbones.weights import locate
     from offshelf.worker.catalogue import describe
 
-    cards = Catalogue().cards()
-    return describe(cards, lambda card: locate(card, settings), settings.default_backbone)
+    cards = catalogue.cards()
+    listed = {card.name for card in cards}
+    loaded = {r.card.name: r.card for r in residents if r.card.name not in listed}
+    return describe(
+        [*cards, *loaded.values()],
+        lambda card: locate(card, settings),
+        settings.default_backbone,
+    )
 
 
 def _broker(settings: Settings, redis_url: str) -> JobBroker:

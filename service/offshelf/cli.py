@@ -18,6 +18,7 @@ from offshelf.commands import (
     selftest,
     serving,
     transforms,
+    weights,
 )
 from offshelf.commands.failures import one_line
 
@@ -76,7 +77,7 @@ app.command()(heads.train)
 app.command()(heads.predict)
 app.add_typer(kept_heads.heads, name="heads")
 app.add_typer(datasets.datasets, name="datasets")
-app.add_typer(listing.weights, name="weights")
+app.add_typer(weights.weights, name="weights")
 app.add_typer(transforms.transforms, name="transforms")
 app.command()(listing.backbones)
 app.add_typer(jobs.jobs, name="jobs")

@@ -274,6 +274,7 @@ class BackboneBody(Strict):
     aliases: dict[str, str]
     preprocessing: dict[str, Any]
     classes: int
+    class_names: list[str] = []
     paper: str
     weights: dict[str, Any]
     variants: list[VariantBody] = []

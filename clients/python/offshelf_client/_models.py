@@ -109,7 +109,7 @@ class Backbone:
     """A network that the service can run; `weights` says among others whether they are there.
 
     `variants` are all published weights, those that run by default first; `nbytes` is what its
-    tensors take.
+    tensors take; `class_names` are those of the logits, in order, where the service knows them.
     """
 
     name: str
@@ -123,6 +123,7 @@ class Backbone:
     resident: tuple[Residence, ...] = ()
     variants: tuple[Variant, ...] = ()
     nbytes: int | None = None
+    class_names: tuple[str, ...] = ()
 
     @property
     def has_weights(self) -> bool:
@@ -361,9 +362,14 @@ def item_of(data: Any, index: int, name: str | None, row: int | None) -> Item:
 def backbone_of(data: Any) -> Backbone:
     """Read a backbone."""
     taps = tuple(read(Tap, tap, shape=_tuple(tap, "shape")) for tap in _tuple(data, "taps"))
-    variants = tuple(read(Variant, variant) for variant in _tuple(data, "variants"))
-    resident = tuple(read(Residence, where) for where in _tuple(data, "resident"))
-    return read(Backbone, data, taps=taps, variants=variants, resident=resident)
+    return read(
+        Backbone,
+        data,
+        taps=taps,
+        variants=tuple(read(Variant, variant) for variant in _tuple(data, "variants")),
+        resident=tuple(read(Residence, where) for where in _tuple(data, "resident")),
+        class_names=_tuple(data, "class_names"),
+    )
 
 
 def self_test_of(data: Any) -> SelfTest:

@@ -20,11 +20,11 @@ LICENCE: Final = (
 )
 
 
-def build() -> torch.nn.Module:
+def build(classes: int | None = None) -> torch.nn.Module:
     """The network, untrained."""
-    from offshelf.backbones.networks.embednet import embednet
+    from offshelf.backbones.networks.embednet import CLASSES, embednet
 
-    return embednet()
+    return embednet(classes or CLASSES)
 
 
 def unpack(path: Path) -> dict[str, torch.Tensor]:

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from offshelf.backbones.interface import Alias, Card, PublishedWeights, Tap, register
+from offshelf.backbones.interface import (
+    Alias,
+    Card,
+    PublishedWeights,
+    Tap,
+    arranged_shape,
+    register,
+)
 from offshelf.core.spec import Preprocessing
 
 if TYPE_CHECKING:
@@ -56,12 +62,13 @@ class Build:
     function: str
     options: Mapping[str, Any]
 
-    def __call__(self) -> torch.nn.Module:
-        """The network with its default initialisation."""
+    def __call__(self, classes: int | None = None) -> torch.nn.Module:
+        """The network with its default initialisation, and so many classes or ImageNet's."""
         import torchvision
 
+        asked = {} if classes is None else {"num_classes": classes}
         network: torch.nn.Module = getattr(torchvision.models, self.function)(
-            weights=None, **self.options
+            weights=None, **self.options, **asked
         )
         return network
 
@@ -176,10 +183,10 @@ def _tap(name: str, at: At, nodes: Mapping[str, Any], crop: int) -> Tap:
     known = nodes[at.node]
     shape = tuple(known["shape"])
     if at.layout == "class_token":
-        return Tap(name, at.node, shape[1:], layout=at.layout)
+        return Tap(name, at.node, arranged_shape(at.layout, shape), layout=at.layout)
     if at.layout == "patches":
-        side = math.isqrt(shape[0] - 1)
-        return Tap(name, at.node, (shape[1], side, side), crop // side, layout=at.layout)
+        cut = arranged_shape(at.layout, shape)
+        return Tap(name, at.node, cut, crop // cut[-1], layout=at.layout)
     return Tap(
         name,
         at.node,

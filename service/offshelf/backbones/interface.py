@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
@@ -25,11 +26,23 @@ Layout: TypeAlias = Literal["plain", "channels_last", "class_token", "patches", 
 Kind: TypeAlias = Literal["vector", "tokens", "map", "other"]
 
 
+def arranged_shape(layout: Layout, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of what is handed out, of what a node gives for one image."""
+    if layout == "channels_last":
+        return (shape[2], shape[0], shape[1])
+    if layout == "class_token":
+        return shape[1:]
+    if layout == "patches":
+        side = math.isqrt(shape[0] - 1)
+        return (shape[1], side, side)
+    return shape
+
+
 class Build(Protocol):
     """Make the network with its default initialisation; imports torch when called."""
 
-    def __call__(self) -> torch.nn.Module:
-        """The network, in whatever mode and on the CPU."""
+    def __call__(self, classes: int | None = None) -> torch.nn.Module:
+        """The network, in whatever mode and on the CPU; with so many classes, or its own."""
         ...
 
 
@@ -38,6 +51,14 @@ class Unpack(Protocol):
 
     def __call__(self, path: Path) -> dict[str, torch.Tensor]:
         """The float32 state dict for the network that `Build` makes."""
+        ...
+
+
+class Select(Protocol):
+    """Take a network's tensors out of what a brought weights file holds."""
+
+    def __call__(self, held: object) -> Mapping[str, torch.Tensor]:
+        """The state dict for the network that `Build` makes; ValueError says why there is none."""
         ...
 
 
@@ -95,6 +116,8 @@ class PublishedWeights:
 
     `sha256_prefix` is the hash prefix in torchvision's file name, checked after a download.
     `packaged` is the file that comes with offshelf, where there is one; then `url` may be empty.
+    `file` is its path in the weights directory where that is not the last part of the URL.
+    `absence` says why there is no URL, where more can be said than that nobody publishes them.
     """
 
     name: str
@@ -103,11 +126,13 @@ class PublishedWeights:
     licence: str
     top1: float | None = None
     packaged: Path | None = None
+    file: str = ""
+    absence: str = ""
 
     @property
     def filename(self) -> str:
-        """The file's name in torch's hub cache."""
-        return self.url.rsplit("/", 1)[-1]
+        """The file's name in the weights directory and in torch's hub cache."""
+        return self.file or self.url.rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +143,9 @@ class Card:
     a name that was handed out. `others` are cards of the same name for other weights that are
     published for the network, by the name of the weights; each brings its own preprocessing,
     and the taps' shapes where its input size differs. `formats` reads what the weights directory
-    may have besides torch's own formats: `<name><suffix>`, by suffix.
+    may have besides torch's own formats: `<name><suffix>`, by suffix. `class_names` are those of
+    the logits, in order, where they are known. `brought` says that an operator's card file made
+    it, and `select` then finds the tensors in the weights file.
 
     `nbytes` is what the network's tensors take. Published files may hold more than the network,
     and under older names: tensors that begin with one of `ignored` are left out, and `renamed`
@@ -140,6 +167,9 @@ class Card:
     nbytes: int | None = None
     ignored: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
+    class_names: tuple[str, ...] = ()
+    select: Select | None = None
+    brought: bool = False
 
     def with_weights(self, name: str) -> Card:
         """The card for published weights of that name; UnknownName where there are none."""

@@ -1,4 +1,4 @@
-"""`offshelf backbones` and `offshelf weights list`: what there is."""
+"""`offshelf backbones`: what the service can run."""
 
 from __future__ import annotations
 
@@ -10,37 +10,9 @@ import typer
 
 from offshelf.commands.options import AsJson, Url, connect
 from offshelf.commands.output import table
-from offshelf.commands.serving import WeightsDir, settings_with
 
 if TYPE_CHECKING:
     from offshelf_client import Backbone
-
-weights = typer.Typer(
-    help="The weights that this machine has.", no_args_is_help=True, rich_markup_mode=None
-)
-
-
-@weights.callback()
-def group() -> None:
-    """The weights that this machine has."""
-
-
-@weights.command("list")
-def list_weights(weights_dir: WeightsDir = None, as_json: AsJson = False) -> None:
-    """Say for each backbone which weights are here and where they come from."""
-    settings = settings_with(weights_dir=weights_dir)
-    from offshelf import bootstrap
-
-    found = bootstrap.weights_list(settings)
-    rows = [
-        (name, place.source if place else "missing", str(place.path) if place else "-")
-        for name, place in found.items()
-    ]
-    header = ("backbone", "weights", "file")
-    if as_json:
-        typer.echo(json.dumps([dict(zip(header, row, strict=True)) for row in rows]))
-    else:
-        typer.echo(table(header, rows))
 
 
 def backbones(

@@ -143,3 +143,7 @@ class Engine(Protocol):
         Raises UnknownName, InvalidParameter or WeightsMissing.
         """
         ...
+
+    def is_current(self, resident: Resident) -> bool:
+        """Whether loading it again would use the card that it has: card files may change."""
+        ...

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from offshelf.backbones.catalogue import Catalogue
-from offshelf.backbones.interface import Tap
+from offshelf.backbones.interface import Tap, arranged_shape
 from offshelf.backbones.networks.skeleton import skeleton
-from offshelf.backbones.weights import RANDOM_PREFIX, fill, load
+from offshelf.backbones.state_dict import fill
+from offshelf.backbones.weights import RANDOM_PREFIX, load
 from offshelf.core.spec import split_tap
 from offshelf.engine.convolutional import AnySize
 from offshelf.engine.finishing import merge, normalise, pool
@@ -26,7 +27,7 @@ from offshelf.engine.layout import arranged, poolable
 from offshelf.engine.machine import host_memory
 from offshelf.engine.memory import give_freed_memory_back, keep_freed_memory
 from offshelf.engine.survey import Survey
-from offshelf.errors import DeviceLost, InvalidParameter, UnknownName
+from offshelf.errors import DeviceLost, InvalidParameter, OffshelfError, UnknownName
 from offshelf.registry import unknown
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor, fx, nn
 
     from offshelf.backbones.interface import Card
+    from offshelf.engine.interface import Resident
     from offshelf.engine.whitening import Whitening
     from offshelf.settings import Settings
 
@@ -52,7 +54,7 @@ class TorchEngine:
 
     def __init__(self, settings: Settings, catalogue: Catalogue | None = None) -> None:
         self._settings = settings
-        self._catalogue = catalogue or Catalogue()
+        self._catalogue = catalogue or Catalogue(settings.weights_dir)
         self._device = _pick_device(settings.device)
         if self._device.type == "cuda":
             # TF32 has ten bits of mantissa: features would miss the tolerance of 1e-5.
@@ -85,7 +87,7 @@ class TorchEngine:
             return f"{kind}:{int(seed)}"
         try:
             card = self._catalogue.get(backbone)
-        except UnknownName:
+        except OffshelfError:  # `load` will say what is wrong
             return weights
         return None if weights == card.weights.name else weights
 
@@ -132,8 +134,18 @@ class TorchEngine:
         loaded = load(card, seeded, self._settings)
         asked = loaded.label if seeded else None if card.pinned else weights
         info = WeightsInfo(loaded.source, loaded.label, loaded.digest, loaded.licence, asked)
-        self._host.keep((backbone, weights), Kept(info, loaded.network.state_dict()))
+        if not card.brought:  # a card file may change at any time
+            self._host.keep((backbone, weights), Kept(info, loaded.network.state_dict()))
         return TorchResident(card, info, loaded.network, self._device)
+
+    def is_current(self, resident: Resident) -> bool:
+        """Whether loading it again would use the card that it has: card files may change."""
+        if not resident.card.brought:
+            return True
+        try:
+            return self._catalogue.get(resident.card.name) is resident.card
+        except OffshelfError:  # gone, or bad by now: the next load says which
+            return False
 
 
 class TorchResident:
@@ -222,7 +234,7 @@ class TorchResident:
         _, known, _, _ = self.resolve_tap(tap)
         try:
             shape = self._any_size.shape(self._node(tap), side)
-            return tuple(arranged(known.layout, torch.empty(1, *shape, device="meta")).shape[1:])
+            return arranged_shape(known.layout, shape)
         except Exception as error:
             own = self.card.preprocessing.crop
             advice = (

@@ -33,6 +33,7 @@ def _body(card: Card, locate: Callable[[Card], Location | None], default: bool) 
         aliases={name: alias.tap for name, alias in card.aliases.items()},
         preprocessing=asdict(card.preprocessing),
         classes=card.classes,
+        class_names=list(card.class_names),
         paper=card.paper,
         weights=_weights(card, places[card.weights.name]),
         variants=[_variant(card.with_weights(name), place) for name, place in places.items()],
@@ -69,11 +70,12 @@ def _weights(card: Card, place: Location | None) -> dict[str, Any]:
     Paths of this machine are nobody else's business.
     """
     told = asdict(card.weights)
-    del told["packaged"]
+    for name in ("packaged", "file", "absence"):
+        del told[name]
     if place is None:
         return {**told, "present": False, "source": None}
     name, licence = provenance(card, place)
-    if name != card.weights.name:
+    if name != card.weights.name or card.brought:
         # A file that the operator brought: nothing that was published is known to hold for it.
         told = dict.fromkeys(told)
     return {**told, "name": name, "licence": licence, "present": True, "source": place.source}

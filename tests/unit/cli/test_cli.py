@@ -37,8 +37,8 @@ MADE = job_body(state="succeeded", total=2, done=2, result={"feature_set": "f1"}
 FITTED = job_body(state="succeeded", result={"transform": "w1", "step": "whiten:w1"})
 COMMANDS = [
     "", "serve", "api", "worker", "health", "features", "train", "predict", "weights",
-    "weights list", "backbones", "jobs", "jobs list", "jobs show", "jobs wait", "jobs cancel",
-    "heads", "heads list", "heads show", "heads delete", "datasets",
+    "weights list", "weights pull", "weights verify", "backbones", "jobs", "jobs list", "jobs show",
+    "jobs wait", "jobs cancel", "heads", "heads list", "heads show", "heads delete", "datasets",
     "datasets protocols", "datasets verify", "demo", "transforms", "transforms fit",
     "transforms list", "transforms show", "transforms delete", "selftest",
 ]  # fmt: skip
@@ -455,7 +455,7 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_weights_list_names_every_backbone(tmp_path: Path) -> None:
     (tmp_path / "alexnet.safetensors").write_bytes(b"")
-    result = run("weights", "list", "--weights-dir", tmp_path, "--json")
+    result = run("weights", "list", "--all", "--weights-dir", tmp_path, "--json")
     assert result.exit_code == 0, result.output
     rows = {row["backbone"]: row for row in json.loads(result.stdout)}
     assert rows["alexnet"]["file"] == str(tmp_path / "alexnet.safetensors")

@@ -121,6 +121,7 @@ class FakeEngine(Engine):
     memory: int = 100
     made: list[FakeResident] = field(default_factory=list)
     reclaimed: int = 0
+    outdated: list[Resident] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -146,3 +147,6 @@ class FakeEngine(Engine):
             raise UnknownName(f"no backbone named {backbone!r}")
         self.made.append(FakeResident(size=self.sizes.get(backbone, 1)))
         return self.made[-1]
+
+    def is_current(self, resident: Resident) -> bool:
+        return not any(resident is other for other in self.outdated)

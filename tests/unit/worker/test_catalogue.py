@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from offshelf.backbones import weights
+from offshelf.backbones.catalogue import Catalogue
 from offshelf.backbones.interface import BACKBONES
 from offshelf.backbones.weights import BROUGHT_LICENCE, Location
 from offshelf.settings import Settings
@@ -103,3 +104,19 @@ def test_every_published_set_of_weights_is_told_with_whether_it_is_there(
     kinds = {tap.name: tap.kind for tap in body.taps}
     assert kinds["block12"] == "tokens"
     assert (kinds["patches"], kinds["cls"]) == ("map", "vector")
+
+
+def test_a_brought_network_tells_its_classes_and_its_own_terms(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'architecture = "squeezenet1_0"\nweights = "sub/mine.pth"\nclasses = ["a", "b"]\n'
+        'licence = "MIT"\n'
+    )
+    brought = Catalogue(tmp_path).get("mine")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "mine.pth").write_bytes(CONTENT)
+    place = Location("directory", tmp_path / "sub" / "mine.pth")
+    (body,) = describe([brought], lambda _: place, "alexnet")
+    assert (body.classes, body.class_names) == (2, ["a", "b"])
+    assert (body.weights["name"], body.weights["licence"]) == ("sub/mine.pth", "MIT")
+    assert (body.weights["present"], body.weights["url"]) == (True, None)
+    assert str(tmp_path) not in repr(body)

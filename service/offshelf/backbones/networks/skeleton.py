@@ -35,13 +35,15 @@ class _WithoutMemory(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def skeleton(build: Build) -> nn.Module:
+def skeleton(build: Build, classes: int | None = None) -> nn.Module:
     """The network with its parameters on the meta device; buffers that it computes are real.
 
-    A network whose construction needs real parameters is made with them.
+    It has `classes` outputs, or as many as `build` gives it by itself. A network whose
+    construction needs real parameters is made with them.
     """
+    asked = {} if classes is None else {"classes": classes}
     try:
         with _WithoutMemory():
-            return build()
-    except RuntimeError:  # it reads values that are not there
-        return build()
+            return build(**asked)
+    except (RuntimeError, NotImplementedError):  # it reads values that are not there
+        return build(**asked)
