@@ -13,7 +13,7 @@ from offshelf.backbones.interface import BACKBONES
 from offshelf.engine.interface import Output
 from offshelf.errors import InvalidParameter
 from tests.reference.fields import box_of_card, measured_box
-from tests.reference.networks import SMALL, seeded
+from tests.reference.networks import seeded, tiered
 from tests.reference.pictures import picture
 from tests.reference.plain import TOLERANCE, forward, worst_row_error
 
@@ -25,15 +25,11 @@ if TYPE_CHECKING:
     from offshelf.engine.torch_engine import TorchResident
 
 COUNT = 3
-NAMES = [
-    name if name in SMALL else pytest.param(name, marks=pytest.mark.large)
-    for name in BACKBONES.names()
-]
 # Of a feature's norm, how far those of two images are apart at least.
 TELLING = 1e-2
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=tiered(BACKBONES.names()))
 def resident(request: pytest.FixtureRequest) -> Iterator[TorchResident]:
     yield seeded(BACKBONES.get(request.param))
     gc.collect()  # the graph and its modules are a cycle, and the largest take gigabytes

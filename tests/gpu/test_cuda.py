@@ -13,7 +13,7 @@ from offshelf.engine.interface import Output
 from offshelf.engine.torch_engine import TorchEngine
 from offshelf.engine.whitening import Whitening
 from offshelf.settings import Settings
-from tests.reference.networks import SMALL, seeded
+from tests.reference.networks import seeded, tiered
 from tests.reference.plain import TOLERANCE, forward, worst_row_error
 
 pytestmark = [
@@ -22,13 +22,7 @@ pytestmark = [
 ]
 
 
-NAMES = [
-    name if name in SMALL else pytest.param(name, marks=pytest.mark.large)
-    for name in BACKBONES.names()
-]
-
-
-@pytest.mark.parametrize("backbone", NAMES)
+@pytest.mark.parametrize("backbone", tiered(BACKBONES.names()))
 def test_every_tap_is_the_same_on_cuda_and_on_the_cpu(backbone: str) -> None:
     here = seeded(BACKBONES.get(backbone), seed=3)
     there = seeded(BACKBONES.get(backbone), seed=3, device="cuda")

@@ -67,13 +67,13 @@ def _averaging(program: fx.GraphModule) -> fx.GraphModule:
         if isinstance(module, nn.MaxPool2d):
             mean = nn.AvgPool2d(module.kernel_size, module.stride, module.padding, module.ceil_mode)
             program.set_submodule(name, mean)
-        elif isinstance(module, nn.ReLU6):
-            program.set_submodule(name, nn.ReLU())
     for node in program.graph.nodes:
         if node.op == "call_function" and node.target is F.max_pool2d:
             node.target = F.avg_pool2d
             kept = ("stride", "padding", "ceil_mode")
             node.kwargs = {name: node.kwargs[name] for name in kept if name in node.kwargs}
+        elif node.target is F.relu6:
+            node.target, node.kwargs = F.relu, {}
     program.recompile()
     return program
 

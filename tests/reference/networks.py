@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -15,6 +16,8 @@ from offshelf.settings import Settings
 from tests.reference.pictures import picture
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from offshelf.backbones.interface import Card
 
 # At least one of every family, of every kind of block and activation; seconds for all of them.
@@ -25,7 +28,14 @@ SMALL: Final = (
     "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_32",
 )  # fmt: skip
 
+LARGE: Final = (pytest.mark.large, pytest.mark.timeout(1_800))
+
 CALIBRATED_ON: Final = 4  # images
+
+
+def tiered(names: Iterable[str]) -> list[Any]:
+    """The names as parameters of a test: those of large networks in the opt-in tier."""
+    return [name if name in SMALL else pytest.param(name, marks=LARGE) for name in names]
 
 
 def seeded(card: Card, seed: int = 0, device: str = "cpu") -> TorchResident:

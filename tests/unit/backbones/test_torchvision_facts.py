@@ -9,16 +9,10 @@ from tools.survey_torchvision import facts_of, written
 
 from offshelf.backbones.imagenet import FACTS, NETWORKS, facts
 from offshelf.backbones.interface import BACKBONES
-from tests.reference.networks import SMALL
-
-NAMES = [
-    name if name in SMALL else pytest.param(name, marks=pytest.mark.large)
-    for name in BACKBONES.names()
-    if name in NETWORKS
-]
+from tests.reference.networks import tiered
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", tiered(n for n in BACKBONES.names() if n in NETWORKS))
 def test_the_committed_facts_are_what_the_tool_computes(name: str) -> None:
     assert facts()[name] == json.loads(json.dumps(facts_of(NETWORKS[name])))
 
