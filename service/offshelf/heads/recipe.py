@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 from offshelf.errors import InvalidParameter
+from offshelf.heads.interface import Fitted, row_per_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from offshelf.heads.interface import Solver
     from offshelf.heads.solver.choice import Cell, Scorer
     from offshelf.heads.solver.design import Design, Intercept
     from offshelf.heads.solver.newton import Rules
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 # Up to so many features in all, float64 costs nothing that anyone would notice.
 SMALL: Final = 1 << 18
+# and so does a tolerance that is finer by so much.
+FINER: Final = 1e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,16 @@ def train_choosing(
     return trained, Path(*search.path(), tuple(search.cells))
 
 
+def as_solver(recipe: Recipe) -> Solver:
+    """What a kind of head registers: the recipe at a C, a row a class, in float32."""
+
+    def fit(X: NDArray[np.float32], y: NDArray[np.int64], C: float) -> Fitted:
+        head = train(recipe, X, y, C)
+        return row_per_class(head.coef, head.intercept, head.warnings)
+
+    return fit
+
+
 def check_C(Cs: NDArray[np.float64], count: int) -> None:
     """InvalidParameter unless there is one C, or `count`, all above 0."""
     if len(Cs) not in (1, count) or not len(Cs):
@@ -175,6 +189,7 @@ class _Prepared:
     rules: Rules
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
+    tol: float
 
     @classmethod
     def of(
@@ -195,8 +210,7 @@ class _Prepared:
         features = torch.tensor(X, dtype=dtype, device=recipe.device)
         mean, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
         if recipe.standardise:
-            mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
-            scale[scale <= 10 * np.finfo(X.dtype).eps * np.abs(mean)] = 1.0
+            mean, scale = _moments(X, sample_weight)
             features.sub_(features.new_tensor(mean)).div_(features.new_tensor(scale))
         clean = None
         if recipe.dropout:
@@ -207,16 +221,17 @@ class _Prepared:
             scale = scale / (1 - recipe.dropout)
         intercept = Intercept(recipe.intercept, recipe.intercept_scale)
         task = _task(recipe, target, sample_weight, features)
-        rules = Rules(tol=recipe.tol, max_newton=recipe.max_steps, check=recipe.check)
-        return cls(Design.of(features, intercept, clean), task, intercept, rules, mean, scale)
+        tol = recipe.tol * (FINER if X.size <= SMALL else 1.0)
+        rules = Rules(tol=tol, max_newton=recipe.max_steps, check=recipe.check)
+        return cls(Design.of(features, intercept, clean), task, intercept, rules, mean, scale, recipe.tol)
 
     def trained(self, solution: Solution, C: NDArray[np.float64]) -> Trained:
         """In the features' own terms."""
         coef = solution.coef.cpu().double().numpy() / self.scale
         intercept = solution.intercept.cpu().double().numpy() - coef @ self.mean
         gap = solution.gap.cpu().double().numpy()
-        tolerance = self.task.tolerance(self.rules)
-        warnings = ()
+        tolerance = self.task.tolerance(replace(self.rules, tol=self.tol))
+        warnings: tuple[str, ...] = ()
         if not (gap <= tolerance).all():
             warnings = (
                 f"not converged: the objective may be {gap.max():.1e} above its minimum, "
@@ -233,6 +248,18 @@ class _Prepared:
             str(solution.dtype).removeprefix("torch."),
             warnings,
         )
+
+
+def _moments(
+    X: NDArray[np.floating], sample_weight: NDArray[np.floating] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of each feature over the images, by their weights; 1 for a constant."""
+    weight = np.ones(len(X)) if sample_weight is None else sample_weight.reshape(len(X), -1).sum(1)
+    weight = weight / weight.sum()
+    mean = weight @ X
+    scale = np.sqrt(np.maximum(weight @ np.square(X - mean), 0.0))
+    scale[scale <= 10 * np.finfo(X.dtype).eps * np.abs(mean)] = 1.0
+    return mean, scale
 
 
 def check_features(
@@ -306,7 +333,8 @@ def _two_sided(task: Task) -> Task:
     poor = (~(positive & negative)).nonzero()[:, 0].tolist()
     if poor:
         raise InvalidParameter(
-            f"each label needs an image that has it and one that has not; there is none for {poor}"
+            "each class needs an image that is of it and one that is not, of weight above 0; "
+            f"there is none for {poor}"
         )
     return task
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from offshelf.heads.solver.design import Design, Intercept
     from offshelf.heads.solver.newton import Minimum, Rules
-    from offshelf.heads.solver.spaces import Space
     from offshelf.heads.solver.task import Task
 
 # So many units of the last place may the objective differ when it is computed anew.
@@ -76,15 +75,14 @@ def solve(
     intercept: Intercept,
     rules: Rules,
     start: Point | None = None,
-    space: Space | None = None,
 ) -> Solution:
     """The head for C (one number, or one a problem), in the precision of the design.
 
     Where float32 does not reach the tolerance, float64 goes on from there.
     """
     rules = rules_for(rules, intercept)
-    space = space or design.space()
-    found = task.minimise(space, C, start or task.start(space), rules)
+    space = design.space()
+    found = task.minimise(space, C, start, rules)
     checked = certify(design, task, C, found, rules)
     poor = (checked.gap > task.tolerance(rules)).nonzero()[:, 0]
     if design.X.dtype == torch.float32 and len(poor):

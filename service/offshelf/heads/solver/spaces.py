@@ -29,6 +29,7 @@ class Space(Protocol):
     rows: int
     images: int
     dtype: torch.dtype
+    size: float  # the mean squared norm of the images
 
     def scores(self, v: Tensor) -> Tensor:
         """Scores (N, P, K) of weights v, without the intercept."""
@@ -59,7 +60,7 @@ class FeatureSpace:
 
     def __init__(self, X: Tensor) -> None:
         (self.images, self.rows), self.dtype = X.shape, X.dtype
-        self._X = X
+        self._X, self.size = X, float(X.square().sum(1).mean())
         self._forward, self._backward = Product(X), Product(X.T)
 
     def scores(self, v: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class GramSpace:
 
     def __init__(self, G: Tensor) -> None:
         self.images = self.rows = len(G)
-        self.dtype = G.dtype
+        self.dtype, self.size = G.dtype, float(G.diagonal().mean())
         self._G, self._gram = G, Product(G)
 
     def scores(self, v: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
-from offshelf.heads.solver.losses import Logistic, SmoothHinge, Softmax, Squared, SquaredHinge
+from offshelf.heads.solver import active
+from offshelf.heads.solver.losses import Local, Logistic, SmoothHinge, Softmax, Squared, SquaredHinge
 from offshelf.heads.solver.newton import Minimum, Point, minimise
 
 if TYPE_CHECKING:
@@ -20,9 +22,14 @@ if TYPE_CHECKING:
 LossName = Literal["squared_hinge", "hinge", "logistic", "softmax", "squared"]
 # The hinge's corner is rounded, and that less and less until what the rounding can hide is below
 # HINGE_TOL of the objective.
+# A start of zero is good where C times the images' squared norm is below EASY; above that it pays
+# to go there by tens, within ROUGH of each minimum.
+EASY: Final = 0.1
+ROUGH: Final = 1e-2
 WIDEST: Final = 2.0
 NARROWEST: Final = 1e-6
-NARROWER: Final = 0.5
+NARROW: Final = 0.05  # from here on, what does not get better by narrowing will not
+NARROWER: Final = 0.2
 TINY: Final = 1e-30
 HINGE_TOL: Final = 1e-4
 
@@ -104,26 +111,73 @@ class Task:
         """The relative gap that is asked of this loss."""
         return max(rules.tol, HINGE_TOL) if self.loss == "hinge" else rules.tol
 
-    def minimise(self, space: Space, C: Tensor, start: Point, rules: Rules) -> Minimum:
-        """The head for C, from a guess."""
+    def minimise(self, space: Space, C: Tensor, start: Point | None, rules: Rules) -> Minimum:
+        """The head for C, from a guess; without one by way of smaller Cs."""
+        if start is None:
+            start = self._climb(space, C, rules)
         if self.loss == "hinge":
             return self._sharpen(space, C, start, rules)
         if self.loss == "squared":
             return self._regress(space, C, rules)
         return minimise(space, self.at(C), start, rules)
 
+    def _climb(self, space: Space, C: Tensor, rules: Rules) -> Point:
+        """A guess: roughly the heads of C / 10, C / 100, ... of which the least is easy."""
+        point = self.start(space)
+        if self.loss in ("hinge", "squared"):
+            return point
+        rules = replace(rules, tol=max(rules.tol, ROUGH))
+        ratio = float(C.max()) * space.size / EASY
+        for rung in range(int(math.log10(max(ratio, 1.0))), 0, -1):
+            point = minimise(space, self.at(C / 10**rung), point, rules).point
+        return point
+
     def _sharpen(self, space: Space, C: Tensor, start: Point, rules: Rules) -> Minimum:
-        """The hinge. The rounded one is below it, so its minimum bounds the hinge's."""
-        width, steps, products = WIDEST, 0, 0
+        """The hinge, with its corner rounded, less and less.
+
+        The slopes are dual feasible, and their duality gap has terms on the corner alone.
+        """
+        rules = replace(rules, tol=max(rules.tol, self.tolerance(rules) / 10))
+        width, steps, products, best = WIDEST, 0, 0, None
         while True:
-            found = minimise(space, self.at(C, width), start, rules)
+            loss = self.at(C, width)
+            found = minimise(space, loss, start, rules)
             steps, products = steps + found.newton_steps, products + found.products
             total = found.point.total()
-            value = found.objective + self.value(C, total) - self.at(C, width).at(total).value
-            gap = 1 - found.objective * (1 - found.gap) / value.clamp(min=TINY)
-            width, start = width * NARROWER, found.point
-            if width < NARROWEST or bool((gap <= self.tolerance(rules)).all()):
-                return Minimum(found.point, value, gap, steps, products)
+            short = 1 - self.target[:, :, None] * total
+            rounded, lost = loss.at(total), self.value(C, total)
+            dual = -rounded.slope * self.target[:, :, None]
+            value = found.objective + lost - rounded.value
+            gap = found.gap + (lost - (dual * short).sum((0, 2))) / value.clamp(min=TINY)
+            if best is None or bool(gap.max() < best.gap.max()):
+                best = Minimum(found.point, value, gap, steps, products)
+            elif width < NARROW:
+                return replace(best, newton_steps=steps, products=products)
+            if bool((best.gap <= self.tolerance(rules)).all()) or width < NARROWEST:
+                return replace(best, newton_steps=steps, products=products)
+            start = self._narrowed(space, C, found.point, width, rules)
+            width = width * NARROWER
+
+    def _narrowed(
+        self, space: Space, C: Tensor, point: Point, width: float, rules: Rules
+    ) -> Point:
+        """Where the minimum goes if the images on the rounded corner stay there as it narrows.
+
+        Their coefficients hardly change, so their margins must; a Newton step from where the
+        corner was would lose most of them.
+        """
+        total = point.total()
+        here = self.at(C, width).at(total)
+        bent = here.shape / NARROWER
+        slope = torch.where(bent != 0, (total - self.target[:, :, None]) * bent, here.slope)
+        coefficients, bias = active.solve(space, Local(here.value, slope, bent), point, rules)
+        v = space.adjoint(coefficients)
+        there = Point(v, space.scores(v), bias)
+        narrow = self.at(C, width * NARROWER)
+        better = _objective(space, narrow, there, rules) < _objective(space, narrow, point, rules)
+        return point.moved(
+            Point(v - point.v, there.scores - point.scores, bias - point.bias), better.to(v.dtype)
+        )
 
     def _regress(self, space: Space, C: Tensor, rules: Rules) -> Minimum:
         """Ridge regression of the targets, in closed form."""
@@ -142,6 +196,11 @@ class Task:
         size = space.dot(found, found, point.scores) + rules.penalty * point.bias[:, 0].square()
         value = size / 2 + self.at(C).at(point.total()).value
         return Minimum(point, value, torch.zeros_like(value), len(parts), 2 * len(parts))
+
+
+def _objective(space: Space, loss: Loss, point: Point, rules: Rules) -> Tensor:
+    size = space.dot(point.v, point.v, point.scores) + rules.penalty * point.bias.square().sum(1)
+    return size / 2 + loss.at(point.total()).value
 
 
 def _least_squares(
