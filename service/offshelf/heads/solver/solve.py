@@ -129,11 +129,14 @@ def certify(design: Design, task: Task, C: Tensor, found: Minimum, rules: Rules)
     gradient = weights + cross(design.X.T, slope.flatten(1).T).reshape(weights.shape)
     pull = (rules.penalty * bias + slope.sum(0)) * rules.intercept
     norm = gradient.square().sum((0, 2)) + pull.square().sum(1)
+    constants = bias.flatten() - design.shift @ flat
+    if task.coupled and rules.intercept and not rules.penalty:
+        constants = constants - constants.mean()  # one for all is of no effect on a softmax
     lost = (objective - found.objective).abs() / objective.clamp(min=TINY)
     lost = lost - LOST * torch.finfo(lost.dtype).eps
     return Solution(
         flat.T.contiguous(),
-        bias.flatten() - design.shift @ flat,
+        constants,
         objective,
         found.gap.abs() + lost.clamp(min=0),
         norm.sqrt(),
