@@ -110,9 +110,7 @@ def train(
     Cs = np.atleast_1d(np.asarray(C, np.float64))
     check_C(Cs, prepared.task.problems)
     tensor = prepared.design.X.new_tensor(Cs.tolist())
-    solution = solve(
-        prepared.design, prepared.task, tensor, prepared.intercept, prepared.rules
-    )
+    solution = solve(prepared.design, prepared.task, tensor, prepared.intercept, prepared.rules)
     return prepared.trained(solution, Cs)
 
 
@@ -223,7 +221,9 @@ class _Prepared:
         task = _task(recipe, target, sample_weight, features)
         tol = recipe.tol * (FINER if X.size <= SMALL else 1.0)
         rules = Rules(tol=tol, max_newton=recipe.max_steps, check=recipe.check)
-        return cls(Design.of(features, intercept, clean), task, intercept, rules, mean, scale, recipe.tol)
+        return cls(
+            Design.of(features, intercept, clean), task, intercept, rules, mean, scale, recipe.tol
+        )
 
     def trained(self, solution: Solution, C: NDArray[np.float64]) -> Trained:
         """In the features' own terms."""

@@ -123,7 +123,7 @@ class Search:
         Cs, scores = self.path()
         if not per_class:
             scores = _mean(list(scores.T))[:, None]
-        elif scores.shape[1] != self._task.problems:
+        elif self._task.coupled or scores.shape[1] != self._task.problems:
             raise InvalidParameter(
                 "a C for each class needs a one-vs-rest loss and a score of each class; there are "
                 f"{self._task.problems} problems and {scores.shape[1]} scores"

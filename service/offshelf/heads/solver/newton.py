@@ -198,7 +198,11 @@ class _Run:
         if going.all():
             return
         keep = going.nonzero()[:, 0]
-        self.problems, self.value, self.idle = self.problems[keep], self.value[keep], self.idle[keep]
+        self.problems, self.value, self.idle = (
+            self.problems[keep],
+            self.value[keep],
+            self.idle[keep],
+        )
         self.point, self.downhill = self.point.take(keep), self.downhill.take(keep)
         self.curvature, self.loss = self.curvature[keep], self.loss.take(keep)
         if len(keep):

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Final, Literal
 import torch
 
 from offshelf.heads.solver import active
-from offshelf.heads.solver.losses import Local, Logistic, SmoothHinge, Softmax, Squared, SquaredHinge
+from offshelf.heads.solver.losses import (
+    Local,
+    Logistic,
+    SmoothHinge,
+    Softmax,
+    Squared,
+    SquaredHinge,
+)
 from offshelf.heads.solver.newton import Minimum, Point, minimise
 
 if TYPE_CHECKING:
@@ -62,9 +69,7 @@ class Task:
         if self.coupled:
             return self
         weight = self.weight if self.weight.shape[1] == 1 else self.weight[:, problems]
-        return replace(
-            self, target=self.target[:, problems], weight=weight, columns=len(problems)
-        )
+        return replace(self, target=self.target[:, problems], weight=weight, columns=len(problems))
 
     def without_single_sided(self) -> Task:
         """With no weight on columns whose images are all on one side: there is nothing to learn.
@@ -158,9 +163,7 @@ class Task:
             start = self._narrowed(space, C, found.point, width, rules)
             width = width * NARROWER
 
-    def _narrowed(
-        self, space: Space, C: Tensor, point: Point, width: float, rules: Rules
-    ) -> Point:
+    def _narrowed(self, space: Space, C: Tensor, point: Point, width: float, rules: Rules) -> Point:
         """Where the minimum goes if the images on the rounded corner stay there as it narrows.
 
         Their coefficients hardly change, so their margins must; a Newton step from where the

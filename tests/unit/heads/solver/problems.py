@@ -6,9 +6,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 
-def problem(
-    images: int, dimensions: int, classes: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def problem(images: int, dimensions: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     y = random.permutation(np.arange(images) % classes)
     X = random.normal(size=(images, dimensions))

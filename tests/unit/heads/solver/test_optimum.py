@@ -22,7 +22,7 @@ sizes = st.tuples(st.integers(12, 60), st.integers(2, 40), st.integers(3, 4))
 seeds = st.integers(0, 10_000)
 Cs = st.floats(-3, 1.5).map(lambda power: 10.0**power)
 quick = settings(
-    max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 
 
@@ -59,9 +59,7 @@ def test_never_worse_than_scikit_learn_run_to_convergence(
     X = X.astype(dtype)
     best, penalty = theirs(loss, X.astype(np.float64), y, C)
     head = train(Recipe(loss, intercept="regularised" if penalty else "free"), X, y, C)
-    ours = objective(
-        loss, head.coef, head.intercept, X.astype(np.float64), y, C, penalty=penalty
-    )
+    ours = objective(loss, head.coef, head.intercept, X.astype(np.float64), y, C, penalty=penalty)
     assert ours <= best * (1 + GAPS.get(loss, 1e-6)) + 1e-12
     np.testing.assert_allclose(head.objective.sum(), ours, rtol=1e-6)
     assert head.warnings == ()
@@ -171,9 +169,7 @@ def test_a_regularised_intercept_is_a_feature_of_that_value() -> None:
     for loss in ("squared_hinge", "logistic", "softmax", "squared"):
         weighted = 1.0 if loss == "softmax" else 2.0
         recipe = {"positive_weight": weighted}
-        ours = train(
-            Recipe(loss, intercept="regularised", intercept_scale=10, **recipe), X, y, 0.1
-        )
+        ours = train(Recipe(loss, intercept="regularised", intercept_scale=10, **recipe), X, y, 0.1)
         plain = train(Recipe(loss, intercept="none", **recipe), with_feature, y, 0.1)
         np.testing.assert_allclose(ours.coef, plain.coef[:, :5], atol=1e-6)
         np.testing.assert_allclose(ours.intercept, 10 * plain.coef[:, 5], atol=1e-6)
