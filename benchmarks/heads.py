@@ -100,7 +100,7 @@ def compare(problem: Problem, loss: str, X: NDArray[Any], target: NDArray[Any]) 
     for index in SAMPLED:
         rows_of_fold = folds[0][0]
         seconds, value = theirs(loss, X[rows_of_fold], target[rows_of_fold], CS[index], threads=1)
-        cell = next(cell for cell in cells if cell.fold == 0 and cell.C == CS[index])
+        cell = next(cell for cell in cells if cell.fold == 0 and CS[index] == cell.C)
         cell_s.append(seconds)
         worse = cell.objective / value - 1
         figure = f"{cell.objective:.6g} and {value:.6g} ({worse:+.1e})"

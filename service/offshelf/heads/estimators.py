@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from offshelf.heads.solver.choice import Cell, Scorer
+    from offshelf.heads.solver.task import LossName
 
 
-class LinearHead(ClassifierMixin, BaseEstimator):
+class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A linear classifier. Targets are (N,) of anything, or 0 and 1 for each label, (N, L).
 
     `coef_` is (K, D) and `intercept_` (K,), with one row, the second class's, for two classes.
@@ -74,9 +75,9 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     def _checked(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None
     ) -> tuple[NDArray[np.floating], NDArray[np.int64], NDArray[np.floating] | None]:
-        rows, y = validate_data(self, X, y, dtype=(np.float64, np.float32), multi_output=True)
-        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
-        target = self._targets(y)
+        rows, given = validate_data(self, X, y, dtype=(np.float64, np.float32), multi_output=True)
+        one_column = given.ndim == 2 and given.shape[1] == 1
+        target = self._targets(column_or_1d(given, warn=True) if one_column else given)
         if sample_weight is None:
             return rows, target, None
         if self.multilabel_ and np.ndim(sample_weight) == 2:
@@ -142,7 +143,7 @@ class LinearSVM(_Solved):
         self,
         C: float = 1.0,
         *,
-        loss: str = "squared_hinge",
+        loss: Literal["squared_hinge", "hinge"] = "squared_hinge",
         intercept: str = "free",
         intercept_scale: float = 1.0,
         class_weight: Any = None,
@@ -211,7 +212,9 @@ class LogisticHead(_Solved):
     def _recipe(self) -> Recipe:
         if self.classes not in ("softmax", "ovr"):
             raise ValueError(f"classes is 'softmax' or 'ovr'; not {self.classes!r}")
-        loss = "softmax" if self.classes == "softmax" and not self.multilabel_ else "logistic"
+        loss: LossName = (
+            "softmax" if self.classes == "softmax" and not self.multilabel_ else "logistic"
+        )
         return Recipe(loss, class_weight=self._weights_of_classes(), **self._common())
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -341,7 +344,7 @@ class ChooseC(LinearHead):
                 self.scorer(target),
                 weight,
                 per_class=self.per_class,
-                progress=self.progress or (lambda cell: None),
+                progress=self.progress or (lambda _: None),
             )
         self.head_._take(trained)  # noqa: SLF001
         self.C_ = trained.C

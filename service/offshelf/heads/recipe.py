@@ -108,7 +108,7 @@ def train(
 
     prepared = _Prepared.of(recipe, X, target, sample_weight)
     Cs = np.atleast_1d(np.asarray(C, np.float64))
-    check_C(Cs, prepared.task.problems)
+    check_values(Cs, prepared.task.problems)
     tensor = prepared.design.X.new_tensor(Cs.tolist())
     solution = solve(prepared.design, prepared.task, tensor, prepared.intercept, prepared.rules)
     return prepared.trained(solution, Cs)
@@ -124,7 +124,7 @@ def train_choosing(
     sample_weight: NDArray[np.floating] | None = None,
     *,
     per_class: bool = False,
-    progress: Callable[[Cell], None] = lambda cell: None,
+    progress: Callable[[Cell], None] = lambda _: None,
 ) -> tuple[Trained, Path]:
     """The head for the best C, trained on all images, and the search.
 
@@ -148,11 +148,11 @@ def train_choosing(
         prepared.rules,
         progress,
     )
-    if Cs == "clip":
+    if isinstance(Cs, str) and Cs == "clip":
         presets.refine(search.run, lambda: float(search.best(per_class=False)[0]))
     else:
         values = presets.values(Cs) if isinstance(Cs, str) else tuple(float(C) for C in Cs)
-        check_C(np.array(values), len(values))
+        check_values(np.array(values), len(values))
         search.run(values)
     best = search.best(per_class=per_class)
     trained = prepared.trained(search.refit(best), best)
@@ -169,7 +169,7 @@ def as_solver(recipe: Recipe) -> Solver:
     return fit
 
 
-def check_C(Cs: NDArray[np.float64], count: int) -> None:
+def check_values(Cs: NDArray[np.float64], count: int) -> None:
     """InvalidParameter unless there is one C, or `count`, all above 0."""
     if len(Cs) not in (1, count) or not len(Cs):
         raise InvalidParameter(f"one C, or {count}, one a class; not {len(Cs)}")
@@ -233,10 +233,8 @@ class _Prepared:
         tolerance = self.task.tolerance(replace(self.rules, tol=self.tol))
         warnings: tuple[str, ...] = ()
         if not (gap <= tolerance).all():
-            warnings = (
-                f"not converged: the objective may be {gap.max():.1e} above its minimum, "
-                f"relative; {tolerance:.0e} was asked for",
-            )
+            said = f"the objective may be {gap.max():.1e} above its minimum, relative"
+            warnings = (f"not converged: {said}; {tolerance:.0e} was asked for",)
         return Trained(
             coef,
             intercept,
@@ -352,7 +350,7 @@ def _weights(
     if recipe.class_weight is None:
         return weight
     if target.ndim == 2:
-        return weight * _label_weights(recipe, target)
+        return _label_weights(recipe, target) * weight
     if recipe.class_weight == "balanced":
         counts = np.bincount(target, weights=weight[:, 0], minlength=classes)
         factors = counts.sum() / (classes * np.maximum(counts, 1e-12))
@@ -360,7 +358,8 @@ def _weights(
         factors = np.array([recipe.class_weight.get(k, 1.0) for k in range(classes)])
     if (factors < 0).any():
         raise InvalidParameter("class weights are 0 or more")
-    return weight * factors[target][:, None]
+    spread: NDArray[np.float64] = weight * factors[target][:, None]
+    return spread
 
 
 def _label_weights(recipe: Recipe, target: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -369,6 +368,10 @@ def _label_weights(recipe: Recipe, target: NDArray[np.int64]) -> NDArray[np.floa
     if recipe.class_weight == "balanced":
         counts = present.sum(axis=0)
         half = len(target) / 2
-        return np.where(present, half / np.maximum(counts, 1), half / (len(target) - counts))
+        weights: NDArray[np.float64] = np.where(
+            present, half / np.maximum(counts, 1), half / np.maximum(len(target) - counts, 1)
+        )
+        return weights
     given = recipe.class_weight or {}
-    return np.where(present, [given.get(k, 1.0) for k in range(target.shape[1])], 1.0)
+    weights = np.where(present, [given.get(k, 1.0) for k in range(target.shape[1])], 1.0)
+    return weights

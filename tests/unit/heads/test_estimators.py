@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from offshelf.heads.estimators import ChooseC, LinearSVM, LogisticHead, NearestMean, RidgeHead

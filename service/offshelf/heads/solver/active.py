@@ -72,6 +72,7 @@ def factor(system: Tensor) -> Tensor:
     """The Cholesky factor; of a system that rounding made indefinite, of a damped one."""
     damping = torch.finfo(system.dtype).eps * system.diagonal().mean()
     while True:
+        found: Tensor
         found, failed = torch.linalg.cholesky_ex(system)
         if not failed:
             return found

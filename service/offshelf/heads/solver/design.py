@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
-import torch
-
 from offshelf.errors import InvalidParameter
 from offshelf.heads.solver.products import cross, gram
 from offshelf.heads.solver.spaces import FeatureSpace, GramSpace

@@ -8,7 +8,7 @@ are +1 or -1.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 import torch
 from torch.nn import functional
@@ -27,9 +27,12 @@ class Local:
 
 
 class Loss(Protocol):
-    """A convex function of the scores. A `sparse` one is straight at most images."""
+    """A convex function of the scores."""
 
-    sparse: ClassVar[bool]
+    @property
+    def sparse(self) -> bool:
+        """Whether most images have no curvature."""
+        ...
 
     def at(self, scores: Tensor) -> Local:
         """Everything about the loss at these scores."""
@@ -43,7 +46,7 @@ class Loss(Protocol):
         """The Hessian's diagonal (P, K) for a constant that is added to a column's scores."""
         ...
 
-    def take(self, problems: Tensor) -> Loss:
+    def take(self, problems: Tensor) -> Self:
         """The same loss for some of the P problems."""
         ...
 
@@ -65,7 +68,7 @@ class OneVsRest:
         """The sum of the second derivatives."""
         return local.shape.sum(0)
 
-    def take(self, problems: Tensor) -> OneVsRest:
+    def take(self, problems: Tensor) -> Self:
         """Columns of the target, and of the weight where it has any of its own."""
         weight = self.weight
         weight = weight if weight.shape[1] == 1 else weight[:, problems]
@@ -171,7 +174,7 @@ class Softmax:
         """The sum of p (1 - p)."""
         return (self.weight * local.shape * (1 - local.shape)).sum(0)
 
-    def take(self, problems: Tensor) -> Softmax:
+    def take(self, problems: Tensor) -> Self:
         """Columns of the weight, where it has any of its own."""
         weight = self.weight
         return replace(self, weight=weight if weight.shape[1] == 1 else weight[:, problems])

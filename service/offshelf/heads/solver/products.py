@@ -6,6 +6,7 @@ and 440 GFLOP/s on two cores of a Zen 5); a matrix that is kept in oneDNN's form
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -45,7 +46,7 @@ def suits_onednn(matrix: Tensor) -> bool:
         matrix.device.type == "cpu"
         and matrix.dtype == torch.float32
         and matrix.numel() >= ONEDNN_ELEMENTS
-        and torch.backends.mkldnn.is_available()
+        and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     )
 
 
@@ -54,7 +55,7 @@ def gram(X: Tensor) -> Tensor:
     count = len(X)
     result = X.new_empty((count, count))
     edges = [count * i // SYMMETRIC_BLOCKS for i in range(SYMMETRIC_BLOCKS + 1)]
-    for first, end in zip(edges[:-1], edges[1:], strict=True):
+    for first, end in pairwise(edges):
         if first == end:
             continue
         result[first:end, :end] = cross(X[first:end], X[:end])
@@ -62,6 +63,6 @@ def gram(X: Tensor) -> Tensor:
     return result
 
 
-def cross(A: Tensor, B: Tensor) -> Tensor:
-    """`A @ B.T` (N, M) of A (N, D) and B (M, D)."""
-    return Product(A)(B.T)
+def cross(left: Tensor, right: Tensor) -> Tensor:
+    """`left @ right.T` (N, M) of (N, D) and (M, D)."""
+    return Product(left)(right.T)

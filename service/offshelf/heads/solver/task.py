@@ -99,7 +99,11 @@ class Task:
         target = self.target[:, :, None]
         if self.loss == "hinge":
             return SmoothHinge(target, weight, width)
-        kinds = {"squared_hinge": SquaredHinge, "logistic": Logistic, "squared": Squared}
+        kinds: dict[str, type[SquaredHinge | Logistic | Squared]] = {
+            "squared_hinge": SquaredHinge,
+            "logistic": Logistic,
+            "squared": Squared,
+        }
         return kinds[self.loss](target, weight)
 
     def value(self, C: Tensor, total: Tensor) -> Tensor:

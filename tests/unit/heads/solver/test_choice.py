@@ -56,7 +56,7 @@ def test_every_cell_is_a_head_trained_on_its_fold(
     assert [(cell.fold, cell.C) for cell in path.cells] == [(f, C) for f in range(3) for C in CS]
 
 
-def test_labels_get_a_C_each_where_asked_for() -> None:
+def test_labels_get_a_value_each_where_asked_for() -> None:
     X, y = problem(60, 8, 3, 0)
     labels = (np.random.default_rng(0).random((60, 3)) < 0.4).astype(np.int64)
     labels[:, 0] = y == 0
@@ -77,13 +77,13 @@ def test_labels_get_a_C_each_where_asked_for() -> None:
     assert path.scores.shape == (3, 3)
     with pytest.raises(InvalidParameter, match="one-vs-rest loss"):
         train_choosing(
-            Recipe("softmax"), X, y, CS, stratified(y, 3, 0), lambda r, s: 1.0, per_class=True
+            Recipe("softmax"), X, y, CS, stratified(y, 3, 0), lambda *_: 1.0, per_class=True
         )
 
 
-def test_of_equal_scores_the_smallest_C_is_best() -> None:
+def test_of_equal_scores_the_smallest_value_is_best() -> None:
     X, y = problem(60, 8, 3, 0)
-    head, _ = train_choosing(Recipe(), X, y, CS[::-1], stratified(y, 3, 0), lambda r, s: 1.0)
+    head, _ = train_choosing(Recipe(), X, y, CS[::-1], stratified(y, 3, 0), lambda *_: 1.0)
     assert head.C.tolist() == [0.01]
 
 

@@ -31,7 +31,7 @@ def test_constant_columns_duplicates_and_one_image_a_class_are_solved(loss: Any,
 
 @pytest.mark.parametrize("loss", ["squared_hinge", "logistic", "softmax", "squared"])
 @pytest.mark.parametrize("C", [1e3, 1e5])
-def test_separable_images_and_a_large_C_converge(loss: Any, C: float) -> None:
+def test_separable_images_and_little_regularisation_converge(loss: Any, C: float) -> None:
     X, y = problem(60, 200, 3, 1)
     X /= np.linalg.norm(X, axis=1, keepdims=True)
     rough, exact = (train(Recipe(loss), X.astype(dtype), y, C) for dtype in (np.float32, float))
@@ -52,7 +52,7 @@ def test_where_float32_does_not_reach_float64_goes_on(monkeypatch: pytest.Monkey
     np.testing.assert_allclose(head.objective.sum(), exact.objective.sum(), rtol=1e-6)
 
 
-def test_a_tiny_C_gives_almost_no_weights() -> None:
+def test_strong_regularisation_leaves_almost_no_weights() -> None:
     X, y = problem(30, 5, 3, 0)
     for loss in LOSSES:
         assert np.abs(train(Recipe(loss), X, y, 1e-9).coef).max() < 1e-6
