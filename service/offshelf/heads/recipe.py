@@ -373,5 +373,5 @@ def _label_weights(recipe: Recipe, target: NDArray[np.int64]) -> NDArray[np.floa
         )
         return weights
     given = recipe.class_weight or {}
-    weights = np.where(present, [given.get(k, 1.0) for k in range(target.shape[1])], 1.0)
-    return weights
+    factors = np.array([given.get(k, 1.0) for k in range(target.shape[1])])
+    return np.where(present, factors, 1.0)

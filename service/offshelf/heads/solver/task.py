@@ -35,7 +35,9 @@ EASY: Final = 0.1
 ROUGH: Final = 1e-2
 WIDEST: Final = 2.0
 NARROWEST: Final = 1e-9
-NARROW: Final = 0.05  # from here on, what does not get better by narrowing will not
+# Once narrower than NARROW, a gap that is WORSE times the best says that the digits are used up.
+NARROW: Final = 0.05
+WORSE: Final = 10.0
 NARROWER: Final = 0.2
 TINY: Final = 1e-30
 HINGE_TOL: Final = 1e-4
@@ -160,7 +162,7 @@ class Task:
             gap = found.gap + (lost - (dual * short).sum((0, 2))) / value.clamp(min=TINY)
             if best is None or bool(gap.max() < best.gap.max()):
                 best = Minimum(found.point, value, gap, steps, products)
-            elif width < NARROW:
+            elif width < NARROW and bool(gap.max() > WORSE * best.gap.max()):
                 return replace(best, newton_steps=steps, products=products)
             if bool((best.gap <= self.tolerance(rules)).all()) or width < NARROWEST:
                 return replace(best, newton_steps=steps, products=products)
