@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from offshelf.errors import ErrorInfo
 
-HeadKind = Literal["svm", "logreg"]
+HeadKind = Literal[
+    "svm",
+    "svm-hinge",
+    "svm-dropout",
+    "logreg",
+    "logreg-ovr",
+    "logreg-dropout",
+    "ridge",
+    "nearest-mean",
+]
 Encoding = Literal["float", "base64"]
 
 # The kinds of jobs: what they make, and the key of its id in their result.
