@@ -182,7 +182,7 @@ def test_a_1x1_image_kills_the_embedding_path(extractor: Extractor, name: str) -
     image = encode(Image.new("RGB", (1, 1), (200, 30, 90)))
     row = extractor.submit(image, plan, Lane.INTERACTIVE).result(60)["fc7"]
     assert np.isfinite(row).all()
-    extractor.canary(plan.resident, 60)
+    extractor.canaries(60)
 
 
 @pytest.mark.parametrize("name", ["center", "ten_crop", "dense:72"])

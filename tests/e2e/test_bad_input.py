@@ -147,7 +147,7 @@ def test_every_kind_of_image_is_read(service: Service, name: str) -> None:
         ({"pool": "grid:0"}, 422, "invalid_parameter", "grid:N"),
         ({"pool": "mean"}, 422, "invalid_parameter", "avg"),
         ({"normalize": "l1"}, 422, "invalid_parameter", "l2"),
-        ({"weights": "random"}, 422, "invalid_parameter", "weights"),
+        ({"weights": "random"}, 404, "unknown_name", "did you mean random:<seed>"),
         ({"tap": "logits"}, 422, "invalid_parameter", "tap"),
         ({"backbone": "vgg16", "weights": ""}, 422, "invalid_parameter", "weights"),
     ],

@@ -13,13 +13,15 @@ from offshelf.errors import DependencyError, WorkerError
 from offshelf.queue import connection
 from offshelf.queue.directory import RedisDirectory, left_key
 from offshelf.queue.interactive import RedisInbox
-from offshelf.schemas import FeatureParams
+from offshelf.queue.selftests import RedisSelfTests
+from offshelf.schemas import FeatureParams, SelfTestReport
 from offshelf.worker.catalogue import describe
 from offshelf.worker.health import Health
 from offshelf.worker.intake import Intake
 from offshelf.worker.metrics import WorkerMetrics
 from offshelf.worker.post import Post
 from offshelf.worker.process import Identity, Timing, WorkerProcess
+from offshelf.worker.selftesting import SelfTesting
 from tests.integration.queue.test_broker import Rig
 from tests.integration.queue.test_interactive import asker, requests, until
 from tests.unit.worker.fakes import CARD, FakeResident, put_dataset, separable
@@ -36,6 +38,13 @@ class FakeResidency:
 
     def coming(self) -> list[tuple[str, str | None]]:
         return [("othernet", None)]
+
+
+class PassingTester:
+    """Passes for any backbone."""
+
+    def run(self, backbone: str | None, weights: str | None, timeout_s: float) -> SelfTestReport:
+        return SelfTestReport(backbone=backbone or "fakenet", passed=True)
 
 
 class Running:
@@ -65,6 +74,7 @@ class Running:
             self.rig.jobs,
             self.directory,
             post,
+            SelfTesting("w1", RedisSelfTests(self.rig.state), PassingTester()),
             metrics,
             [FeatureParams(backbone="fakenet"), FeatureParams(backbone="nonet")],
             Timing(beat_s=0.05, drain_s=drain_s, canary_s=canary_s, sweep_s=sweep_s),
