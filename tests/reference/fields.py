@@ -89,4 +89,5 @@ def _fill(program: fx.GraphModule) -> None:
         elif name.endswith("bias"):
             tensor.zero_()
     for name, tensor in program.named_buffers():
-        tensor.fill_(1 if name.endswith("running_var") else 0)
+        # A response norm of k = 1 and nothing else leaves everything as it is.
+        tensor.fill_(1 if name.endswith(("running_var", ".k")) else 0)

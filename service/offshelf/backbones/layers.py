@@ -107,25 +107,31 @@ def taps(row: Row) -> tuple[Tap, ...]:
 
 
 def _taps(row: Row) -> Iterator[Tap]:
-    channels, side, stride, field = CHANNELS, row.side, 1, 1
+    channels, side, stride, field, offset = CHANNELS, row.side, 1, 1, 0.0
     for name, layer in row.layers.items():
         match layer:
             case Conv():
                 field += (layer.kernel - 1) * stride
+                offset += ((layer.kernel - 1) / 2 - layer.padding) * stride
                 stride *= layer.stride
                 channels = layer.channels
                 side = (side + 2 * layer.padding - layer.kernel) // layer.stride + 1
-                yield Tap(name, relu_name(name), (channels, side, side), stride, field, pre=True)
+                shape = (channels, side, side)
+                yield Tap(name, relu_name(name), shape, stride, field, pre=True, offset=offset)
             case Pool():
                 field += (layer.kernel - 1) * stride
+                offset += (layer.kernel - 1) / 2 * stride
                 stride *= layer.stride
                 side = layer.side(side)
-                yield Tap(name, name, (channels, side, side), stride, field)
+                yield Tap(name, name, (channels, side, side), stride, field, offset=offset)
             case Norm():
-                yield Tap(name, f"{name}.mul_1", (channels, side, side), stride, field)
+                shape = (channels, side, side)
+                yield Tap(name, f"{name}.mul_1", shape, stride, field, offset=offset)
             case Full(width):
-                field, side = field + (side - 1) * stride, 1
+                field, offset = field + (side - 1) * stride, offset + (side - 1) / 2 * stride
+                side = 1
                 if name == row.scores:
-                    yield Tap("logits", name, (width,), None, field)
+                    yield Tap("logits", name, (width,), None, field, offset=offset)
                 else:
-                    yield Tap(name, relu_name(name), (width,), None, field, pre=True)
+                    node = relu_name(name)
+                    yield Tap(name, node, (width,), None, field, pre=True, offset=offset)

@@ -7,6 +7,7 @@ mean image in it or beside it. How, and under which names, is in docs/paper-netw
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from offshelf.backbones.interface import Alias, Card, PublishedWeights
@@ -64,7 +65,11 @@ def caffe_card(
         channels=channels,
     )
     build = functools.partial(_build, row, own_order, flip)
-    return _card(name, row, paper, preprocessing, build, own_order, aliases or {})
+    card = _card(name, row, paper, preprocessing, build, own_order, aliases or {})
+    if not flip:
+        return card
+    # Unit 0 is at the image's bottom then, and at its left: no one number is where it looks.
+    return replace(card, taps=tuple(replace(tap, offset=None) for tap in card.taps))
 
 
 def plain_card(name: str, row: Row, paper: str, mean: float, std: float) -> Card:
