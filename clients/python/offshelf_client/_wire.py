@@ -24,7 +24,7 @@ from offshelf_client._errors import (
     error_codes,
     understood,
 )
-from offshelf_client._models import ExplicitSplit, Progress, RandomSplit
+from offshelf_client._models import ExplicitSplit, Progress, ProtocolSplit, RandomSplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -99,7 +99,7 @@ def feature_params(
 
 def split_body(split: Split | None) -> dict[str, Any] | None:
     """A split as JSON."""
-    if isinstance(split, RandomSplit | ExplicitSplit):
+    if isinstance(split, RandomSplit | ExplicitSplit | ProtocolSplit):
         return asdict(split)
     return None if split is None else dict(split)
 
@@ -125,9 +125,12 @@ def image_form(images: Sequence[Encoded], fields: Form) -> Callable[[], dict[str
 
 
 def archive_form(
-    filename: str, file: IO[bytes], name: str, show: Show
+    filename: str, file: IO[bytes], texts: Mapping[str, str | None], show: Show
 ) -> Callable[[], dict[str, Any]]:
-    """An archive and its name as multipart/form-data, streamed; `show` is told the bytes."""
+    """An archive and texts as multipart/form-data, streamed; `show` is told the bytes.
+
+    Texts that are None are left out.
+    """
     total = file.seek(0, 2)
 
     def body() -> dict[str, Any]:
@@ -135,7 +138,7 @@ def archive_form(
         counted = Counted(file, lambda at: show(Progress("upload", at, total, unit="bytes")))
         return {
             "files": {"archive": (filename, counted, "application/octet-stream")},
-            "data": {"name": name},
+            "data": {field: text for field, text in texts.items() if text is not None},
         }
 
     return body

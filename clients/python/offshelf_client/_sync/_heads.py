@@ -41,7 +41,8 @@ class Heads:
         """Train a linear head on the features of a dataset, as a queued job.
 
         `kind` is a linear SVM or logistic regression with inverse regularisation `C`. `split`
-        says which images train and which test; without one all of them train. Features that
+        says which images train and which test; without one all of them train. `ProtocolSplit(1)`
+        is the first split of the protocol that the dataset was uploaded with. Features that
         the service has already are not extracted again. Raises UnknownNameError,
         InvalidParameterError, WeightsMissingError. Example:
         `job = client.heads.train(dataset, tap="fc7", split=RandomSplit(30))`, then

@@ -10,7 +10,7 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from offshelf.datasets.image_folder import IMAGE_SUFFIXES
+from offshelf.datasets.interface import IMAGE_SUFFIXES
 from offshelf.errors import InvalidParameter
 
 if TYPE_CHECKING:
