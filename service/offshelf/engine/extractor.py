@@ -16,6 +16,7 @@ from offshelf.engine.canary import canary_outputs, canary_pixels, check_canary
 from offshelf.engine.decode import Limits, decode
 from offshelf.engine.interface import Features, Output, Pixels, Resident
 from offshelf.engine.observer import Observer, Unobserved
+from offshelf.engine.regions import cut
 from offshelf.engine.residency import Hold, Residency
 from offshelf.engine.views import view
 from offshelf.errors import DeadlineExceeded, InvalidParameter, OffshelfError, WorkerError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from offshelf.backbones.interface import Tap
+    from offshelf.core.geometry import Edges
     from offshelf.core.spec import ViewName
     from offshelf.engine.interface import Engine
     from offshelf.schemas import FeatureParams
@@ -116,11 +118,17 @@ class Extractor:
         return _plan(hold, params) if hold else None
 
     def submit(
-        self, image: bytes, plan: Plan, lane: Lane, deadline_s: float | None = None
+        self,
+        image: bytes,
+        plan: Plan,
+        lane: Lane,
+        deadline_s: float | None = None,
+        box: Edges | None = None,
     ) -> Future[dict[str, Features]]:
         """Start on an image; the future gives, by requested tap, the feature in the tap's shape.
 
-        `deadline_s` is Unix time. A future that is cancelled before its image runs is dropped.
+        With a `box` that part of the upright image is the image. `deadline_s` is Unix time. A
+        future that is cancelled before its image runs is dropped.
         It fails with an OffshelfError: InvalidImage, TooLarge, DeadlineExceeded, WorkerError.
         Callbacks of the future may run on the device's thread: they hand over and return.
         """
@@ -129,7 +137,9 @@ class Extractor:
         future.add_done_callback(lambda _: hold.release())
         self._batcher.expect(lane)
         try:
-            task = self._pools[lane].submit(self._prepare, image, plan, lane, deadline_s, future)
+            task = self._pools[lane].submit(
+                self._prepare, image, plan, lane, deadline_s, box, future
+            )
         except RuntimeError:
             self._drop(future, lane)
         else:
@@ -185,13 +195,14 @@ class Extractor:
         plan: Plan,
         lane: Lane,
         deadline_s: float | None,
+        box: Edges | None,
         future: Future[dict[str, Features]],
     ) -> None:
         """On a thread of the pool: decode, cut, and queue for the device."""
         item: Item | None = None
         try:
             if self._wanted(future, deadline_s):
-                item = self._item(image, plan, lane, deadline_s, future)
+                item = self._item(image, plan, lane, deadline_s, box, future)
         except OffshelfError as error:
             _fail(future, error)
         except Exception as error:
@@ -211,11 +222,18 @@ class Extractor:
         return True
 
     def _item(
-        self, image: bytes, plan: Plan, lane: Lane, deadline_s: float | None, future: Future[Any]
+        self,
+        image: bytes,
+        plan: Plan,
+        lane: Lane,
+        deadline_s: float | None,
+        box: Edges | None,
+        future: Future[Any],
     ) -> Item:
         began_s = self._clock()
         try:
-            inputs = view(decode(image, self._limits), plan.view, plan.resident.card.preprocessing)
+            pixels = cut(decode(image, self._limits), box)
+            inputs = view(pixels, plan.view, plan.resident.card.preprocessing)
         finally:
             self._observer.decoded(self._clock() - began_s)
 
