@@ -83,6 +83,18 @@ def dataset_of(
     )
 
 
+def id_of_copy(description: Description, folder: Path) -> str:
+    """The id that the dataset of a copy on this machine has, or would have; reads every image.
+
+    `folder` is the data set's own, to which the description's paths are relative.
+    """
+    images: dict[str, tuple[str, int]] = {}
+    for path in dict.fromkeys(item.path for item in description.items):
+        with (folder / path).open("rb") as file:
+            images[path] = (hashlib.file_digest(file, "sha256").hexdigest(), 0)
+    return dataset_of(description, images, owner="", name="", now_s=0.0).id
+
+
 def summary(description: Description) -> DatasetProtocol:
     """What lists show of the protocol's side of a dataset."""
     targets = description.targets()
