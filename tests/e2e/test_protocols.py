@@ -7,12 +7,15 @@ class), so that a head that was given the wrong rows, labels or regions would no
 from __future__ import annotations
 
 import io
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from offshelf.cli import app
 from offshelf.datasets.protocols import voc, voc_action
 from offshelf_client import Client, InvalidParameterError, JobFailedError, ProtocolSplit
 from tests.serving import Service
@@ -114,6 +117,27 @@ def test_mit67_by_its_official_lists(client: Client, tmp_path: Path) -> None:
     assert "Razavian et al. 2014, CVPR Workshops" in sources(head)
 
 
+def test_reproduce_prints_the_paper_s_table_with_our_row(
+    client: Client, service: Service, tmp_path: Path
+) -> None:
+    test_caltech101.copy(tmp_path, {"ant": 17, "bass": 18, "crab": 17})
+    paint("caltech101-15", tmp_path)
+    command = ["reproduce", "caltech101-15", "--data", str(tmp_path), "--url", service.url,
+               "--tap", "pool5", "--normalize", "l2", "--splits", "2"]  # fmt: skip
+    first = CliRunner().invoke(app, [*command, "--json"])
+    assert first.exit_code == 0, first.output
+    told = json.loads(first.stdout)
+    assert told["figures"]["mean_class_accuracy"] == {"mean": 1.0, "deviation": 0.0}
+    assert [(split["trained"], split["tested"]) for split in told["splits"]] == [(45, 7)] * 2
+    made = {dataset.id for dataset in client.datasets.list()}
+    assert told["dataset"] in made
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 0, again.output
+    assert "100.00 +- 0  this run" in again.stdout
+    assert "3 classes (official: 101)" in again.stdout
+    assert {dataset.id for dataset in client.datasets.list()} == made
+
+
 def test_sun397_by_an_official_partition(client: Client, tmp_path: Path) -> None:
     test_sun397.copy(tmp_path, "Partitions/", partitions=10, per_class=3)
     paint("sun397", tmp_path)
@@ -165,7 +189,9 @@ def test_voc2007_with_labels_that_do_not_count(client: Client, tmp_path: Path) -
     sofa, dog = test.precision["sofa"], test.precision["dog"]
     assert (sofa.positives, sofa.negatives, sofa.left_out) == (5, 5, 1)
     assert (dog.positives, dog.ap_11pt) == (0, None)
-    assert "no positive, or no negative, training image of: aeroplane" in head.info.warnings[-1]
+    assert "no positive, or no negative, training image of: aeroplane" in head.info.warnings[0]
+    told = "no published figure compares: this copy has 11 train (official: 2501)"
+    assert head.info.warnings[-1].startswith(told)
     assert "Oquab et al. 2014, CVPR" in sources(head)
     (prediction,) = head.predict([picture([colour(voc.CLASSES.index("cow"))])])
     assert prediction.scores["cow"] > 0 > prediction.scores["bird"]

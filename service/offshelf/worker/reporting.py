@@ -8,6 +8,7 @@ import numpy as np
 
 from offshelf.datasets.protocols.evaluation import beside, evaluate
 from offshelf.datasets.protocols.interface import PROTOCOLS
+from offshelf.datasets.protocols.verification import other_counts
 from offshelf.errors import InvalidParameter
 from offshelf.schemas import ProtocolReport, ProtocolSplit, PublishedRow
 from offshelf.worker.lesson import split_of
@@ -31,7 +32,8 @@ def report_of(
     """The report on a head of a protocol's split, and warnings; no report for any other head.
 
     `scores` are those of the test samples that are among `kept`, in their order; all others have
-    none. A test whose labels were not published is a warning.
+    none. A test whose labels were not published is a warning, and so is a part of a data set: its
+    figures do not compare with those of the whole.
     """
     wanted = request.split
     if description is None or not isinstance(wanted, ProtocolSplit):
@@ -54,7 +56,10 @@ def report_of(
         figures={str(metric): value for metric, value in figures.items()},
         table=_table(description, figures, f"{backbone} {request.taps[0]}, {request.kind}"),
     )
-    return report, []
+    other = other_counts(PROTOCOLS.get(description.protocol).card, description)
+    if not other:
+        return report, []
+    return report, [f"no published figure compares: this copy has {', '.join(other)}"]
 
 
 def _table(

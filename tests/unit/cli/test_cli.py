@@ -36,7 +36,8 @@ COMMANDS = [
     "", "serve", "api", "worker", "health", "features", "train", "predict", "weights",
     "weights list", "backbones", "jobs", "jobs list", "jobs show", "jobs wait", "jobs cancel",
     "heads", "heads list", "heads show", "heads delete", "datasets",
-    "datasets protocols", "datasets verify", "demo",
+    "datasets protocols", "datasets verify", "datasets upload", "datasets list", "datasets show",
+    "reproduce", "demo",
 ]  # fmt: skip
 
 
@@ -215,7 +216,7 @@ def test_heads_are_listed_shown_and_deleted(fake: FakeService) -> None:
     fake.routes["GET", "/v1/heads"] = answer(both)
     assert [line.split() for line in run("heads", "list").stdout.splitlines()[1:]] == [
         ["h2", "birds", "alexnet/fc7", "svm", "-", "1970-01-02", "00:00", "UTC"],
-        ["h1", "-", "alexnet/fc7", "svm", "75.0", "%", "1970-01-01", "00:00", "UTC"],
+        ["h1", "-", "alexnet/fc7", "svm", "75.0", "%", "accuracy", "1970-01-01", "00:00", "UTC"],
     ]
     assert [h["id"] for h in json.loads(run("heads", "list", "--json").stdout)] == ["h2", "h1"]
     assert run("heads", "show", "h1").stdout.startswith("head h1\n")
