@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, TypeV
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from offshelf.core.boxes import Box
 from offshelf.core.jobs import JobState
 from offshelf.core.spec import Merge, Normalisation, ViewName
 
@@ -223,10 +224,6 @@ class WorkerBody(Strict):
     memory_bytes: int = 0
     images_per_s: float = 0.0
     metrics: str = ""
-
-
-# left, top, right, bottom in pixels; 0 is the outer edge of the first pixel.
-Box = tuple[float, float, float, float]
 
 
 class DatasetItem(Strict):

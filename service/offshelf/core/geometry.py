@@ -6,15 +6,11 @@ features must equal those of the usual torchvision pipeline to the pixel.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from offshelf.core.spec import Preprocessing, ViewName
-
-# left, top, right, bottom in pixels; 0 is the outer edge of the first pixel.
-Edges: TypeAlias = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +42,3 @@ def center_box(width: int, height: int, side: int) -> tuple[int, int, int, int]:
     """The central square of `side` pixels; half pixels round to even, as in torchvision."""
     left, top = round((width - side) / 2.0), round((height - side) / 2.0)
     return left, top, left + side, top + side
-
-
-def whole_pixels(box: Edges, width: int, height: int) -> tuple[int, int, int, int] | None:
-    """The pixels of an image that a box touches, as left, top, right, bottom; None for none."""
-    left, top = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
-    right, bottom = min(width, math.ceil(box[2])), min(height, math.ceil(box[3]))
-    return (left, top, right, bottom) if left < right and top < bottom else None

@@ -23,9 +23,9 @@ from offshelf.store import layout
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from offshelf.core.boxes import Box
     from offshelf.datasets.interface import ArchiveLimits
     from offshelf.datasets.protocols.interface import Description, Item, Protocol
-    from offshelf.schemas import Box
     from offshelf.store.interface import Store
 
 # Path, as the description has it -> sha256 and bytes.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from offshelf.backbones.interface import Tap
-    from offshelf.core.geometry import Edges
+    from offshelf.core.boxes import Box
     from offshelf.core.spec import ViewName
     from offshelf.engine.interface import Engine
     from offshelf.schemas import FeatureParams
@@ -123,7 +123,7 @@ class Extractor:
         plan: Plan,
         lane: Lane,
         deadline_s: float | None = None,
-        box: Edges | None = None,
+        box: Box | None = None,
     ) -> Future[dict[str, Features]]:
         """Start on an image; the future gives, by requested tap, the feature in the tap's shape.
 
@@ -195,7 +195,7 @@ class Extractor:
         plan: Plan,
         lane: Lane,
         deadline_s: float | None,
-        box: Edges | None,
+        box: Box | None,
         future: Future[dict[str, Features]],
     ) -> None:
         """On a thread of the pool: decode, cut, and queue for the device."""
@@ -227,7 +227,7 @@ class Extractor:
         plan: Plan,
         lane: Lane,
         deadline_s: float | None,
-        box: Edges | None,
+        box: Box | None,
         future: Future[Any],
     ) -> Item:
         began_s = self._clock()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from offshelf.core.geometry import whole_pixels
+from offshelf.core.boxes import whole_pixels
 from offshelf.errors import InvalidImage
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from offshelf.core.geometry import Edges
+    from offshelf.core.boxes import Box
 
 
-def cut(image: Image.Image, box: Edges | None) -> Image.Image:
+def cut(image: Image.Image, box: Box | None) -> Image.Image:
     """The part of an image that a box shows; None is all of it.
 
     The box ends where the image does: no pixel is invented. Raises InvalidImage for a box that

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from offshelf.core.batching import Lane
-    from offshelf.core.geometry import Edges
+    from offshelf.core.boxes import Box
     from offshelf.core.routing import Takes
     from offshelf.engine.extractor import Plan
     from offshelf.engine.interface import Features
@@ -55,7 +55,7 @@ class Extractor(Protocol):
         plan: Plan,
         lane: Lane,
         deadline_s: float | None = None,
-        box: Edges | None = None,
+        box: Box | None = None,
     ) -> Future[dict[str, Features]]:
         """Take an image; the features come by tap name. Cancelling it before it runs drops it.
 

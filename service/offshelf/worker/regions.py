@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import Future
 
+    from offshelf.core.boxes import Box
     from offshelf.engine.extractor import Plan
     from offshelf.engine.interface import Features
-    from offshelf.schemas import Box
     from offshelf.worker.interface import Extractor
 
 # An entry a region: its features to come, by tap, or None for one that the sample lacks.

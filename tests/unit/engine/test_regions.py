@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from offshelf.core.geometry import whole_pixels
+from offshelf.core.boxes import whole_pixels
 from offshelf.engine.regions import cut
 from offshelf.errors import InvalidImage
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from offshelf.core.batching import Lane
-    from offshelf.core.geometry import Edges
+    from offshelf.core.boxes import Box
     from offshelf.engine.interface import Features
     from offshelf.queue.tasks import Step
 
@@ -129,7 +129,7 @@ class FakeExtractor:
         plan: Any,
         lane: Lane,
         deadline_s: float | None = None,
-        box: Edges | None = None,
+        box: Box | None = None,
     ) -> Future[dict[str, Features]]:
         self.submitted += 1
         if box is not None:

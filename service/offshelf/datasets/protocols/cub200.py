@@ -13,9 +13,9 @@ from offshelf.errors import InvalidParameter
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from offshelf.core.boxes import Box
     from offshelf.datasets.protocols.interface import Description
     from offshelf.datasets.protocols.tree import Tree
-    from offshelf.schemas import Box
 
 Cut = Literal["box", "parts", "image"]
 Point = tuple[float, float]

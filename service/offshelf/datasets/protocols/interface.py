@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from offshelf.core.boxes import Box  # noqa: TC001  # pydantic reads it at run time
 from offshelf.datasets.protocols.tree import Fault, Tree
 from offshelf.errors import InvalidParameter
 from offshelf.registry import Registry
-from offshelf.schemas import Box, PublishedRow, Strict
+from offshelf.schemas import PublishedRow, Strict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
