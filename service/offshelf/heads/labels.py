@@ -60,8 +60,9 @@ def _fit(solver: Solver, X: NDArray[np.float32], labels: NDArray[np.int64], C: f
     counted = labels != 0
     rows = X if counted.all() else X[counted]
     fitted = solver(rows, (labels[counted] > 0).astype(np.int64), C)
-    # Of two classes the second is the positive one; the first has its negative.
-    return Fitted(fitted.coef[1:], fitted.intercept[1:], fitted.warnings)
+    # Half of what the positive class is ahead: its own row, where the other has its negative.
+    coef, intercept = (rows[1:] - rows[:1] for rows in (fitted.coef, fitted.intercept))
+    return Fitted(coef / 2, intercept / 2, fitted.warnings)
 
 
 def _is_learnable(labels: NDArray[np.int64]) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from sklearn.svm import LinearSVC
 
 from offshelf.errors import InvalidParameter
-from offshelf.heads.interface import SOLVERS
+from offshelf.heads.interface import SOLVERS, Fitted
 from offshelf.heads.labels import check_labels, fit_labels
 
 RANDOM = np.random.default_rng(3)
@@ -35,6 +35,14 @@ def test_a_positive_image_has_the_higher_score() -> None:
         scores = X @ fitted.coef[k] + fitted.intercept[k]
         np.testing.assert_allclose(scores, independent.decision_function(X), atol=2e-2)
         assert scores[LABELS[:, k] == 1].mean() > scores[LABELS[:, k] == -1].mean()
+
+
+def test_of_a_kind_whose_two_rows_are_not_each_other_s_negative_the_difference_counts() -> None:
+    def two_rows(X: np.ndarray, y: np.ndarray, C: float) -> Fitted:
+        return Fitted(np.array([[2, 0], [5, 4]], np.float32), np.array([1, 2], np.float32))
+
+    fitted = fit_labels(two_rows, X[:, :2], LABELS[:, :1], 1.0, NAMES[:1])
+    assert (fitted.coef.tolist(), fitted.intercept.tolist()) == ([[1.5, 2.0]], [0.5])
 
 
 def test_images_that_count_for_no_class_change_nothing() -> None:
