@@ -246,23 +246,31 @@ def test_voc2012_actions_are_of_people_by_their_boxes(client: Client, tmp_path: 
 
 
 def test_cub200_boxes_and_parts(client: Client, tmp_path: Path) -> None:
+    """What is around the bird goes with its class in training, and against it in the test."""
     root = test_cub200.copy(tmp_path)
-    for path in test_cub200.IMAGES.values():
-        shown = colour(0 if path.startswith("001") else 1)
-        file = root / test_cub200.BASE / "images" / path
-        file.write_bytes(picture([shown], width=160))
+    base = root / test_cub200.BASE
+    boxes = {image: f"{image} 60 20 40 20\n" for image in test_cub200.IMAGES}
+    test_cub200.write(base, {"bounding_boxes.txt": "".join(boxes.values())})
+    for image, path in test_cub200.IMAGES.items():
+        bird = 0 if path.startswith("001") else 1
+        around = 1 - bird if image == "2" else bird
+        pixels = np.tile(colour(around), (60, 160, 1))
+        pixels[15:45, 50:110] = colour(bird + 3)  # the box, 1.5 times as wide and high
+        Image.fromarray(pixels.astype(np.uint8)).save(base / "images" / path, "PNG")
     head = trained(client, client.datasets.upload(root, protocol="cub200"))
     assert head.info.regions == ("object",)
     assert figures(head) == {"accuracy": 1.0, "mean_class_accuracy": 1.0}
     assert "Donahue et al. 2013, arXiv:1310.1531v1" in sources(head)
-    parts = client.datasets.upload(root, protocol="cub200-parts")
-    head = trained(client, parts)
+    whole = trained(client, client.datasets.upload(root, protocol="cub200-image"))
+    assert whole.info.regions == ()
+    assert figures(whole)["accuracy"] == 0.0
+    parts = trained(client, client.datasets.upload(root, protocol="cub200-parts"))
     # The test image has no part in sight: two of its three blocks are zeros.
-    assert head.info.regions == ("body", "head", "object")
-    assert figures(head)["accuracy"] == 1.0
-    assert sources(head) == {"this run"}
+    assert parts.info.regions == ("body", "head", "object")
+    assert figures(parts)["accuracy"] == 1.0
+    assert sources(parts) == {"this run"}
     with pytest.raises(InvalidParameterError, match="the regions body, head, object of each"):
-        head.predict([picture([colour(0)])])
+        parts.predict([picture([colour(0)])])
 
 
 def test_an_upload_that_is_not_the_data_set_says_what_is_missing(

@@ -61,8 +61,9 @@ def _fit(solver: Solver, X: NDArray[np.float32], labels: NDArray[np.int64], C: f
     rows = X if counted.all() else X[counted]
     fitted = solver(rows, (labels[counted] > 0).astype(np.int64), C)
     # Half of what the positive class is ahead: its own row, where the other has its negative.
-    coef, intercept = (rows[1:] - rows[:1] for rows in (fitted.coef, fitted.intercept))
-    return Fitted(coef / 2, intercept / 2, fitted.warnings)
+    half = np.float32(0.5)
+    coef, intercept = (half * (r[1:] - r[:1]) for r in (fitted.coef, fitted.intercept))
+    return Fitted(coef, intercept, fitted.warnings)
 
 
 def _is_learnable(labels: NDArray[np.int64]) -> bool:

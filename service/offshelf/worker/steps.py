@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 
 # Manifests of large data sets are large, and every shard of a job needs the same one.
 DATASETS_KEPT: Final = 8
+DESCRIPTIONS_KEPT: Final = 2
 
 
 class JobSteps:
@@ -94,7 +95,8 @@ class JobSteps:
         self._clock = clock
         self._shards = ShardExtraction(store, extractor)
         self._dataset = lru_cache(DATASETS_KEPT)(partial(records.load, store))
-        self._load_description = lru_cache(DATASETS_KEPT)(partial(records.load_description, store))
+        described = partial(records.load_description, store)
+        self._load_description = lru_cache(DESCRIPTIONS_KEPT)(described)
 
     def start(self, job_id: str) -> None:
         """Check what is asked, pin what it means, and enqueue the shards."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import tarfile
@@ -13,7 +14,7 @@ import pytest
 from offshelf.datasets import outline, records
 from offshelf.datasets.interface import ArchiveLimits
 from offshelf.datasets.protocol_import import id_of_copy, import_protocol
-from offshelf.errors import InvalidParameter, TooLarge
+from offshelf.errors import DependencyError, InvalidParameter, TooLarge
 from offshelf.store import layout
 from offshelf.store.objects import ObjectStore
 from tests.unit.datasets.protocols import test_cub200, test_mit67, test_voc, test_voc_action
@@ -173,6 +174,17 @@ def zipped(files: dict[str, bytes]) -> io.BytesIO:
 def test_paths_that_cannot_be_files_are_refused(files: dict[str, bytes], told: str) -> None:
     with pytest.raises(InvalidParameter, match=told.replace("..", r"\.\.")):
         imported(zipped(files), "mit67")
+
+
+def test_a_full_disk_is_no_fault_of_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(outline.shutil, "copyfileobj", full)
+    with pytest.raises(DependencyError, match="no room to unpack an upload"):
+        outline.unpack(zipped({"TrainImages.txt": b"x"}), tmp_path, LIMITS)
 
 
 def test_images_are_never_unpacked(tmp_path: Path) -> None:
