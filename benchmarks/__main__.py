@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import served
+from benchmarks import heads, served
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
-    rows = served.run()
+    rows = [*served.run(), *heads.run()]
     RESULTS.mkdir(exist_ok=True)
     title = (
         f"offshelf benchmarks: {platform.machine()}, {torch.get_num_threads()} threads, "

@@ -13,7 +13,6 @@ import statistics
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +20,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from benchmarks.rows import Row
 from offshelf.engine.decode import Limits, decode
 from offshelf.engine.interface import Output, Resident
 from offshelf.engine.torch_engine import TorchEngine
@@ -37,15 +37,6 @@ BLOCKS: Final = 6
 BLOCK: Final = 20  # calls
 CLIENTS: Final = 64
 REQUESTS_A_CLIENT: Final = 12
-
-
-@dataclass(frozen=True)
-class Row:
-    """One figure. `value` in the unit that `figure` says."""
-
-    what: str
-    value: float
-    figure: str
 
 
 def run() -> list[Row]:

@@ -8,6 +8,15 @@ from pathlib import Path
 import pytest
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is `large` unless the -m of the command line speaks of it."""
+    if "large" in config.option.markexpr:
+        return
+    large = [item for item in items if item.get_closest_marker("large")]
+    config.hook.pytest_deselected(items=large)
+    items[:] = [item for item in items if item not in set(large)]
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real weights and images for tests, outside the repository; skips where they are absent."""

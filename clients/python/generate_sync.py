@@ -24,6 +24,7 @@ NAMES = {
     "AsyncHeads": "Heads",
     "AsyncJob": "Job",
     "AsyncJobs": "Jobs",
+    "AsyncTransforms": "Transforms",
     "AsyncTransport": "Transport",
     "_async": "_sync",
     "_io_async": "_io_sync",

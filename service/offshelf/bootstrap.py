@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from offshelf.errors import DependencyError, NoWorker
@@ -28,12 +29,13 @@ from offshelf.store.objects import ObjectStore
 from offshelf.supervisor import Child, Supervisor, end_with_parent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from fastapi import FastAPI
 
-    from offshelf.backbones.weights import Location
+    from offshelf.backbones.catalogue import Catalogue
     from offshelf.engine.extractor import Extractor
+    from offshelf.engine.interface import Resident
     from offshelf.schemas import BackboneBody
     from offshelf.settings import Settings
     from offshelf.worker.metrics import WorkerMetrics
@@ -172,9 +174,11 @@ def end_for_certain(status: int, timeout_s: float) -> None:
 
 def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
     """A worker over Redis at `redis_url`, the store of the settings and the torch engine."""
+    from offshelf.backbones.catalogue import Catalogue
     from offshelf.engine.extractor import Extractor
     from offshelf.engine.selftest import SelfTest
     from offshelf.engine.torch_engine import TorchEngine
+    from offshelf.heads.whitening import load as load_whitening
     from offshelf.worker.health import Health
     from offshelf.worker.intake import Intake
     from offshelf.worker.metrics import WorkerMetrics
@@ -185,16 +189,24 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
     on_cpu = settings.model_copy(update={"device": "cpu"})
     state = connection.connect(redis_url, connection.STATE)
     jobs, metrics, health = RedisJobs(state, settings.job_ttl_s), WorkerMetrics(), Health()
-    engine = TorchEngine(settings)
-    extractor = Extractor(engine, settings, observer=metrics, on_broken=health.broken)
+    catalogue = Catalogue(settings.weights_dir)
+    engine = TorchEngine(settings, catalogue)
+    extractor = Extractor(
+        engine,
+        settings,
+        whitenings=partial(load_whitening, ObjectStore.open(settings.resolved_store_url)),
+        observer=metrics,
+        on_broken=health.broken,
+    )
     broker = _broker(settings, redis_url)
     worker_id, directory = uuid.uuid4().hex, RedisDirectory(state)
     post = Post(
         worker_id,
         settings.default_backbone,
         extractor.residency,
-        lambda: _catalogue(settings),
+        lambda: _catalogue(catalogue, settings, extractor.residency.loaded().values()),
         directory.stations,
+        fetches=not settings.offline,
     )
     _declare_steps(settings, broker, jobs, extractor, metrics, post)
     inbox = RedisInbox(connection.connect(redis_url, connection.STATE))
@@ -224,7 +236,7 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
         selftesting=SelfTesting(
             worker_id,
             RedisSelfTests(connection.connect(redis_url, connection.STATE)),
-            SelfTest(extractor, engine.device, lambda: TorchEngine(on_cpu)),
+            SelfTest(extractor, engine.device, lambda: TorchEngine(on_cpu, catalogue)),
         ),
         metrics=metrics,
         preload=[FeatureParams(backbone=name) for name in settings.preload_names],
@@ -269,22 +281,21 @@ def worker_health(settings: Settings) -> None:
         raise NoWorker("; ".join(body.detail for body in here) or "no live worker on this host")
 
 
-def weights_list(settings: Settings) -> dict[str, Location | None]:
-    """Where the weights of each backbone are on this machine; None where they are not."""
-    from offshelf.backbones.catalogue import Catalogue
-    from offshelf.backbones.weights import locate
-
-    return {card.name: locate(card, settings) for card in Catalogue().cards()}
-
-
-def _catalogue(settings: Settings) -> list[BackboneBody]:
-    """The backbones as the worker publishes them."""
-    from offshelf.backbones.catalogue import Catalogue
+def _catalogue(
+    catalogue: Catalogue, settings: Settings, residents: Iterable[Resident]
+) -> list[BackboneBody]:
+    """The backbones as the worker publishes them: all that can be listed, and what is loaded."""
     from offshelf.backbones.weights import locate
     from offshelf.worker.catalogue import describe
 
-    cards = Catalogue().cards()
-    return describe(cards, lambda card: locate(card, settings), settings.default_backbone)
+    cards = catalogue.cards()
+    listed = {card.name for card in cards}
+    loaded = {r.card.name: r.card for r in residents if r.card.name not in listed}
+    return describe(
+        [*cards, *loaded.values()],
+        lambda card: locate(card, settings),
+        settings.default_backbone,
+    )
 
 
 def _broker(settings: Settings, redis_url: str) -> JobBroker:

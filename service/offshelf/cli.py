@@ -18,6 +18,8 @@ from offshelf.commands import (
     reproduce,
     selftest,
     serving,
+    transforms,
+    weights,
 )
 from offshelf.commands.failures import one_line
 
@@ -77,7 +79,8 @@ app.command()(heads.predict)
 app.command()(reproduce.reproduce)
 app.add_typer(kept_heads.heads, name="heads")
 app.add_typer(datasets.datasets, name="datasets")
-app.add_typer(listing.weights, name="weights")
+app.add_typer(weights.weights, name="weights")
+app.add_typer(transforms.transforms, name="transforms")
 app.command()(listing.backbones)
 app.add_typer(jobs.jobs, name="jobs")
 app.command()(selftest.selftest)

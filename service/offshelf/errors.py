@@ -55,7 +55,7 @@ class InvalidParameter(RequestError):
 
 
 class UnknownName(RequestError):
-    """No backbone, tap, dataset, head or job of that name."""
+    """No backbone, tap, dataset, feature set, transform, head or job of that name."""
 
     code = "unknown_name"
     status = 404
@@ -69,7 +69,7 @@ class TooLarge(RequestError):
 
 
 class FingerprintMismatch(RequestError):
-    """Features of one FeatureSpec were offered to a head of another."""
+    """Features of one FeatureSpec were offered to a head or a whitening of another."""
 
     code = "fingerprint_mismatch"
     status = 409

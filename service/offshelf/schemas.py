@@ -4,31 +4,92 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic_core import PydanticCustomError
 
 from offshelf.core.boxes import Box
 from offshelf.core.jobs import JobState
-from offshelf.core.spec import Merge, Normalisation, ViewName
+from offshelf.core.normalisation import canonical_normalisation
+from offshelf.core.spec import Merge
+from offshelf.core.view import canonical_view
+from offshelf.errors import InvalidParameter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from offshelf.errors import ErrorInfo
 
-HeadKind = Literal["svm", "logreg"]
+HeadKind = Literal[
+    "svm",
+    "svm-hinge",
+    "svm-dropout",
+    "logreg",
+    "logreg-ovr",
+    "logreg-dropout",
+    "ridge",
+    "nearest-mean",
+]
 Encoding = Literal["float", "base64"]
 
 # The kinds of jobs: what they make, and the key of its id in their result.
 FEATURE_SET: Final = "feature_set"
 HEAD: Final = "head"
+TRANSFORM: Final = "transform"
 
 # Names come back in answers, and in an error for every image: short ones, no small request
 # grows into a large answer.
 MAX_NAME_CHARS: Final = 64
+# Of a normalisation: digests have 64 digits each.
+MAX_CHAIN_CHARS: Final = 512
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
+# The longest node names of torchvision's graphs have some eighty characters.
+TapName = Annotated[str, Field(max_length=128)]
+TapKind = Literal["vector", "tokens", "map", "other"]
 DatasetId = Annotated[str, Field(max_length=80, description="The id of a dataset.")]
 
 WEIGHTS_PATTERN: Final = r"^(random:[0-9]{1,9}|[A-Za-z0-9_.-]{1,64})$"
+# Of a whitening: its matrix is in memory wherever it is used.
+MAX_DIMENSIONS: Final = 4096
 
 T = TypeVar("T")
+
+
+def _canonical(read: Callable[[str], str]) -> AfterValidator:
+    """Brings a text to its one form, in pydantic's way."""
+
+    def validate(text: str) -> str:
+        try:
+            return read(text)
+        except InvalidParameter as error:
+            raise PydanticCustomError(error.code, "{why}", {"why": str(error)}) from error
+
+    return AfterValidator(validate)
+
+
+ViewText = Annotated[
+    str,
+    Field(
+        max_length=MAX_NAME_CHARS,
+        description="How an image becomes network inputs. `center`: the weights' preset; `warp`: "
+        "DeCAF's, aspect ignored; `squash`: straight to the input size; `five_crop`; `ten_crop`: "
+        "with mirrors; `multi_scale:256,384`: centre crops at short sides; `dense:256,384`: whole "
+        "images, the network run convolutionally and its maps pooled; `razavian` or "
+        "`razavian:DEG`: 16 crops and rotations. Changes follow: `+hflip`, `+vflip`, "
+        "`+rotate:DEG` of the image, `+mirror`: the mirrored copy of every input as well.",
+        examples=["center", "ten_crop", "dense:256,384,512+mirror"],
+    ),
+    _canonical(canonical_view),
+]
+NormalisationText = Annotated[
+    str,
+    Field(
+        max_length=MAX_CHAIN_CHARS,
+        description="`none`, or steps with commas between, in their order: `l2`, `power:P` "
+        "(sign(x)|x|^P), `whiten:<id of a transform>`.",
+        examples=["none", "l2", "power:0.5,l2"],
+    ),
+    _canonical(canonical_normalisation),
+]
 
 
 class Strict(BaseModel):
@@ -53,23 +114,30 @@ class FeatureParams(Strict):
         ),
     ] = None
     taps: Annotated[
-        list[Name],
-        Field(min_length=1, max_length=32, description="Taps, e.g. `fc7`, `fc7:pre`, `conv5`."),
+        list[TapName],
+        Field(
+            min_length=1,
+            max_length=32,
+            description="Taps, e.g. `fc7`, `fc7:pre`, `conv5`; or any node of the network's graph "
+            "as torchvision's `feature_extraction` names it, e.g. `layer3.2.relu_1`.",
+        ),
     ] = ["penultimate"]
-    view: Annotated[
-        ViewName,
-        Field(description="`center`: the weights' preset; `warp`: DeCAF's, aspect ignored."),
-    ] = "center"
+    view: ViewText = "center"
     pool: Annotated[
         Name | None,
-        Field(description="`none`, `avg`, `max`, `grid:N`, `grid:N:avg`; left out: the tap's own."),
+        Field(
+            description="Of maps: `none`, `avg`, `max`, `grid:N`, `pyramid:1,2,4` (maxima of "
+            "cells, means with `:avg`). Left out: the tap's own; `avg` under a `dense` view, "
+            "whose maps must be pooled."
+        ),
     ] = None
-    normalize: Normalisation = "none"
+    normalize: NormalisationText = "none"
     merge: Annotated[
         Merge,
         Field(
             description="What becomes of the inputs of a view that makes several: their `mean`, "
-            "`concat` (one long vector), or `stack` (an axis of their own)."
+            "`concat` (one long vector), or `stack` (an axis of their own, each normalised for "
+            "itself; a head sees it flattened)."
         ),
     ] = "mean"
 
@@ -160,13 +228,32 @@ class FeaturesAnswer(Strict):
 
 
 class TapBody(Strict):
-    """A tap as listed by `GET /v1/backbones`."""
+    """A tap as listed by `GET /v1/backbones`.
+
+    `kind` says what its shape is: a `vector` (D,), a `map` (C, H, W), `tokens` (T, D), or `other`,
+    which cannot be pooled. `offset` is the centre of the first unit, in input pixels.
+    """
 
     name: str
     shape: list[int]
     stride: int | None
     receptive_field: int | None
     pre: bool
+    kind: TapKind
+    offset: float | None = None
+
+
+class VariantBody(Strict):
+    """One of the sets of weights that are published for a backbone; `name` asks for it.
+
+    `present`: the worker has the file, or another for the same place.
+    """
+
+    name: str
+    top1: float | None
+    licence: str
+    preprocessing: dict[str, Any]
+    present: bool
 
 
 class Residence(Strict):
@@ -197,8 +284,11 @@ class BackboneBody(Strict):
     aliases: dict[str, str]
     preprocessing: dict[str, Any]
     classes: int
+    class_names: list[str] = []
     paper: str
     weights: dict[str, Any]
+    variants: list[VariantBody] = []
+    nbytes: int | None = None
     default: bool = False
     resident: list[Residence] = []
 
@@ -345,10 +435,55 @@ class FeatureSet(Strict):
     errors: dict[int, ErrorBody]
 
 
+class TransformRequest(Strict):
+    """Body of `POST /v1/transforms`: fit a PCA-whitening on the features of a feature set."""
+
+    feature_set: Annotated[str, Field(max_length=80, description="The id of a feature set.")]
+    tap: Annotated[
+        Name | None, Field(description="One of its taps; may be left out where there is one.")
+    ] = None
+    dimensions: Annotated[
+        int,
+        Field(
+            gt=0,
+            le=MAX_DIMENSIONS,
+            description="How many numbers come out: the directions that vary most.",
+        ),
+    ]
+    epsilon: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="Added to every variance.")
+    ] = 0.0
+    name: Annotated[str, Field(max_length=200)] = ""
+
+
+class Transform(Strict):
+    """A fitted PCA-whitening: x -> matrix @ (x - mean), for features of `spec` and no others.
+
+    `id` is the sha256 of its numbers, `step` what to write into `normalize`. `samples` features
+    of `inputs` numbers became `dimensions`, which keep the part `explained` of the variance.
+    """
+
+    id: str
+    owner: str
+    name: str
+    step: str
+    feature_set: str
+    tap: str
+    spec: dict[str, Any]
+    fingerprint: str
+    inputs: int
+    dimensions: int
+    epsilon: float
+    samples: int
+    explained: float
+    created_s: float
+    versions: dict[str, str]
+
+
 class HeadRequest(FeatureParams):
     """Body of `POST /v1/heads`: exactly one tap, flattened to a vector."""
 
-    taps: Annotated[list[Name], Field(min_length=1, max_length=1)] = ["penultimate"]
+    taps: Annotated[list[TapName], Field(min_length=1, max_length=1)] = ["penultimate"]
     dataset: DatasetId
     name: Annotated[str, Field(max_length=200)] = ""
     kind: HeadKind = "svm"

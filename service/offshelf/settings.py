@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     store_url: str | None = None
     weights_dir: Path | None = None
     weights_mirror: str | None = None
+    offline: bool = False
 
     # The server. Loopback unless told otherwise: there is no authentication yet.
     host: str = "127.0.0.1"

@@ -56,14 +56,19 @@ def to_inputs(images: Sequence[bytes]) -> Tensor:
 
 def alexnet(state: Mapping[str, Tensor], x: Tensor) -> dict[str, Tensor]:
     """AlexNet's taps of inputs (N, 3, 224, 224)."""
+    taps = alexnet_maps(state, x)
+    return taps | _dense(state, taps["pool5"], "classifier.1", "classifier.4")
+
+
+def alexnet_maps(state: Mapping[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+    """AlexNet's `conv5` and `pool5` of inputs of any size."""
     plan = ((0, 4, 2, True), (3, 1, 2, True), (6, 1, 1, False), (8, 1, 1, False), (10, 1, 1, False))
     for layer, stride, padding, pooled in plan:
         weight, bias = state[f"features.{layer}.weight"], state[f"features.{layer}.bias"]
         x = F.relu(F.conv2d(x, weight, bias, stride=stride, padding=padding))
         if pooled:
             x = F.max_pool2d(x, kernel_size=3, stride=2)
-    taps = {"conv5": x, "pool5": F.max_pool2d(x, kernel_size=3, stride=2)}
-    return taps | _dense(state, taps["pool5"], "classifier.1", "classifier.4")
+    return {"conv5": x, "pool5": F.max_pool2d(x, kernel_size=3, stride=2)}
 
 
 def vgg16(state: Mapping[str, Tensor], x: Tensor) -> dict[str, Tensor]:
@@ -116,3 +121,25 @@ def forward(
     """The outputs (N, ...) of a batch (N, H, W, 3) whose inputs are an image each."""
     found = resident.forward([(image[np.newaxis],) for image in batch], outputs)
     return {output: np.stack(list(values)) for output, values in found.items()}
+
+
+def alexnet_everywhere(state: Mapping[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+    """AlexNet's taps of inputs of any size, its linear layers as convolutions: all are maps."""
+    taps = alexnet_maps(state, x)
+    for name, layer, shape in (("fc6", 1, (-1, 256, 6, 6)), ("fc7", 4, (-1, 4096, 1, 1))):
+        x = taps["pool5"] if name == "fc6" else taps["fc6"]
+        weight, bias = state[f"classifier.{layer}.weight"], state[f"classifier.{layer}.bias"]
+        taps[f"{name}:pre"] = F.conv2d(x, weight.view(shape), bias)
+        taps[name] = F.relu(taps[f"{name}:pre"])
+    return taps
+
+
+def normalised(images: Sequence[Image.Image]) -> Tensor:
+    """torchvision's ToTensor and Normalize of images of one size: (N, 3, H, W)."""
+    pipeline = transforms.Compose(
+        [
+            transforms.ToTensor(),
+            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+    return torch.stack([pipeline(image) for image in images])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from offshelf.backbones.interface import BACKBONES
 from offshelf.datasets.protocols.interface import PROTOCOLS
 from offshelf.errors import error_codes
 from offshelf.settings import Settings
@@ -37,6 +38,15 @@ def test_protocols_page_lists_every_protocol_with_its_splits_and_first_figure() 
     expected = {card.name: (figures[card.metrics[0]], str(card.splits)) for card in cards}
     found = {name: (figure.split(", or")[0], splits) for name, figure, splits in rows}
     assert found == expected
+
+
+def test_backbones_page_lists_every_network_and_no_other() -> None:
+    page = (ROOT / "docs" / "backbones.md").read_text()
+    rows = re.findall(r"^\| (`.*?`.*?) \| `", page, re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`([a-z]\w*)`", row)}
+    listed |= {f"vgg{depth}_bn" for depth in (11, 13, 16, 19)}  # "and each with `_bn`"
+    published = {name for name in BACKBONES.names() if BACKBONES.get(name).weights.url}
+    assert listed == published
 
 
 def test_settings_survive_the_way_through_the_environment(monkeypatch) -> None:

@@ -65,6 +65,8 @@ from offshelf_client._models import (
     SelfTestReport,
     SplitCounts,
     Tap,
+    Transform,
+    Variant,
     Weights,
 )
 from offshelf_client._sync._client import Client
@@ -130,11 +132,13 @@ __all__ = [
     "TimedOut",
     "Timeout",
     "TooLargeError",
+    "Transform",
     "TransportError",
     "UnexpectedAnswer",
     "UnknownNameError",
     "UnreadableImage",
     "UnsupportedMediaError",
+    "Variant",
     "Weights",
     "WeightsMissingError",
     "WorkerError",

@@ -126,7 +126,7 @@ def part_of(images: Sequence[Encoded], sent: Sequence[Encoded], content: bytes) 
     return Part(items, arrays, meta)
 
 
-def merge(parts: Sequence[Part], taps: Sequence[str]) -> Features:
+def joined(parts: Sequence[Part], taps: Sequence[str]) -> Features:
     """Stack the parts in order. Raises UnexpectedAnswer where they are of different networks."""
     metas = [part.meta for part in parts if part.meta is not None]
     first = next((meta for meta in metas if meta.get("taps")), metas[0] if metas else {})

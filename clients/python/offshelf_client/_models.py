@@ -64,13 +64,32 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """A named place in a backbone. `shape` is (C, H, W) or (D,); `pre`: `name:pre` exists too."""
+    """A named place in a backbone; `pre`: `name:pre` exists too.
+
+    `kind` says what `shape` is: `vector` (D,), `map` (C, H, W), `tokens` (T, D), or `other`.
+    """
 
     name: str
     shape: tuple[int, ...]
     stride: int | None = None
     receptive_field: int | None = None
     pre: bool = False
+    kind: str = ""
+    offset: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One of the sets of weights that are published for a backbone; `name` asks for it.
+
+    `top1` is ImageNet's, in per cent.
+    """
+
+    name: str
+    top1: float | None
+    licence: str
+    preprocessing: dict[str, Any]
+    present: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +106,11 @@ class Residence:
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A network that the service can run; `weights` says among others whether they are there."""
+    """A network that the service can run; `weights` says among others whether they are there.
+
+    `variants` are all published weights, those that run by default first; `nbytes` is what its
+    tensors take; `class_names` are those of the logits, in order, where the service knows them.
+    """
 
     name: str
     taps: tuple[Tap, ...]
@@ -98,6 +121,9 @@ class Backbone:
     weights: dict[str, Any]
     default: bool = False
     resident: tuple[Residence, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    nbytes: int | None = None
+    class_names: tuple[str, ...] = ()
 
     @property
     def has_weights(self) -> bool:
@@ -198,6 +224,29 @@ class FeatureSet:
     total: int
     kept: tuple[int, ...]
     errors: dict[int, ItemError]
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """A PCA-whitening fitted on a feature set; `step` is what to write into `normalize`.
+
+    It made `dimensions` numbers of `inputs`, which keep the part `explained` of the variance of
+    `samples` features, and is for features of `spec` and no others.
+    """
+
+    id: str
+    name: str
+    step: str
+    feature_set: str
+    tap: str
+    spec: dict[str, Any]
+    fingerprint: str
+    inputs: int
+    dimensions: int
+    epsilon: float
+    samples: int
+    explained: float
+    created_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,8 +447,14 @@ def item_of(data: Any, index: int, name: str | None, row: int | None) -> Item:
 def backbone_of(data: Any) -> Backbone:
     """Read a backbone."""
     taps = tuple(read(Tap, tap, shape=_tuple(tap, "shape")) for tap in _tuple(data, "taps"))
-    resident = tuple(read(Residence, where) for where in _tuple(data, "resident"))
-    return read(Backbone, data, taps=taps, resident=resident)
+    return read(
+        Backbone,
+        data,
+        taps=taps,
+        variants=tuple(read(Variant, variant) for variant in _tuple(data, "variants")),
+        resident=tuple(read(Residence, where) for where in _tuple(data, "resident")),
+        class_names=_tuple(data, "class_names"),
+    )
 
 
 def self_test_of(data: Any) -> SelfTest:
@@ -433,6 +488,11 @@ def feature_set_of(data: Any) -> FeatureSet:
         errors = {int(i): read(ItemError, e) for i, e in (_field(data, "errors") or {}).items()}
     weights = weights_of(_field(data, "weights"))
     return read(FeatureSet, data, weights=weights, kept=_tuple(data, "kept"), errors=errors)
+
+
+def transform_of(data: Any) -> Transform:
+    """Read a transform."""
+    return read(Transform, data)
 
 
 def head_of(data: Any) -> HeadInfo:

@@ -85,9 +85,11 @@ def feature_params(
     pool: str | None,
     normalize: str,
     weights: str | None,
+    merge: str = "mean",
 ) -> dict[str, Any]:
     """The fields that say which features are wanted; those left to the server are left out."""
-    given = {"backbone": backbone, "pool": pool, "weights": weights}
+    merged = None if merge == "mean" else merge
+    given = {"backbone": backbone, "pool": pool, "weights": weights, "merge": merged}
     chosen = {name: value for name, value in given.items() if value is not None}
     return {
         "taps": [taps] if isinstance(taps, str) else list(taps),

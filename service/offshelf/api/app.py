@@ -21,6 +21,7 @@ from offshelf.api.routes import (
     health,
     jobs,
     selftest,
+    transforms,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ ROUTERS: Final = (
     datasets.router,
     feature_sets.router,
     heads.router,
+    transforms.router,
     jobs.router,
     health.router,
     selftest.router,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from offshelf.api.services import OWNER
 from offshelf.core.jobs import JobState
 from offshelf.errors import DependencyError, ErrorInfo, JobError
-from offshelf.schemas import FEATURE_SET, HEAD, ErrorBody, JobBody
+from offshelf.schemas import FEATURE_SET, HEAD, TRANSFORM, ErrorBody, JobBody
 
 if TYPE_CHECKING:
     from offshelf.api.services import Services
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 MAX_KEY_CHARS: Final = 255
 
 # Where the things that jobs make can be fetched, by their key in the result.
-RESULT_PATHS: Final = {HEAD: "/v1/heads", FEATURE_SET: "/v1/feature-sets"}
+RESULT_PATHS: Final = {
+    HEAD: "/v1/heads",
+    FEATURE_SET: "/v1/feature-sets",
+    TRANSFORM: "/v1/transforms",
+}
 
 
 def submit(services: Services, kind: str, params: dict[str, Any], key: str | None) -> Job:

@@ -20,11 +20,11 @@ LICENCE: Final = (
 )
 
 
-def build() -> torch.nn.Module:
+def build(classes: int | None = None) -> torch.nn.Module:
     """The network, untrained."""
-    from offshelf.backbones.networks.embednet import embednet
+    from offshelf.backbones.networks.embednet import CLASSES, embednet
 
-    return embednet()
+    return embednet(classes or CLASSES)
 
 
 def unpack(path: Path) -> dict[str, torch.Tensor]:
@@ -50,18 +50,19 @@ CARD = register(
             name="embednet-1", url="", sha256_prefix="", licence=LICENCE, packaged=WEIGHTS
         ),
         classes=200,
+        nbytes=21_929_632,
         taps=(
-            Tap("conv1", "relu1", (64, 36, 36), 2, 5, pre=True),
-            Tap("pool1", "pool1", (64, 17, 17), 4, 9),
-            Tap("conv2", "relu2", (192, 17, 17), 4, 17, pre=True),
-            Tap("pool2", "pool2", (192, 8, 8), 8, 25),
-            Tap("conv3", "relu3", (288, 8, 8), 8, 41, pre=True),
-            Tap("conv4", "relu4", (256, 8, 8), 8, 57, pre=True),
-            Tap("conv5", "relu5", (256, 8, 8), 8, 73, pre=True),
-            Tap("pool5", "pool5", (256, 3, 3), 16, 97),
-            Tap("fc6", "relu6", (1024,), None, 129, pre=True),
-            Tap("fc7", "relu7", (1024,), None, 129, pre=True),
-            Tap("logits", "logits", (200,), None, 129),
+            Tap("conv1", "relu1", (64, 36, 36), 2, 5, pre=True, offset=0.0),
+            Tap("pool1", "pool1", (64, 17, 17), 4, 9, offset=2.0),
+            Tap("conv2", "relu2", (192, 17, 17), 4, 17, pre=True, offset=2.0),
+            Tap("pool2", "pool2", (192, 8, 8), 8, 25, offset=6.0),
+            Tap("conv3", "relu3", (288, 8, 8), 8, 41, pre=True, offset=6.0),
+            Tap("conv4", "relu4", (256, 8, 8), 8, 57, pre=True, offset=6.0),
+            Tap("conv5", "relu5", (256, 8, 8), 8, 73, pre=True, offset=6.0),
+            Tap("pool5", "pool5", (256, 3, 3), 16, 97, offset=18.0),
+            Tap("fc6", "relu6", (1024,), None, 129, pre=True, offset=34.0),
+            Tap("fc7", "relu7", (1024,), None, 129, pre=True, offset=34.0),
+            Tap("logits", "logits", (200,), None, 129, offset=34.0),
         ),
         aliases={"penultimate": Alias("fc7")},
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from offshelf.core.spec import split_tap
 from offshelf.errors import InvalidParameter, UnknownName
@@ -18,11 +19,30 @@ if TYPE_CHECKING:
     from offshelf.core.spec import Preprocessing
 
 
+# How a node's output lies, and so what is done to hand it out: nothing; channels last becomes
+# channels first; of tokens, the class token alone, or the others as the map that they are of.
+# `other` is handed out as it is, and nothing is known of its axes.
+Layout: TypeAlias = Literal["plain", "channels_last", "class_token", "patches", "other"]
+Kind: TypeAlias = Literal["vector", "tokens", "map", "other"]
+
+
+def arranged_shape(layout: Layout, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of what is handed out, of what a node gives for one image."""
+    if layout == "channels_last":
+        return (shape[2], shape[0], shape[1])
+    if layout == "class_token":
+        return shape[1:]
+    if layout == "patches":
+        side = math.isqrt(shape[0] - 1)
+        return (shape[1], side, side)
+    return shape
+
+
 class Build(Protocol):
     """Make the network with its default initialisation; imports torch when called."""
 
-    def __call__(self) -> torch.nn.Module:
-        """The network, in whatever mode and on the CPU."""
+    def __call__(self, classes: int | None = None) -> torch.nn.Module:
+        """The network, in whatever mode and on the CPU; with so many classes, or its own."""
         ...
 
 
@@ -34,14 +54,24 @@ class Unpack(Protocol):
         ...
 
 
+class Select(Protocol):
+    """Take a network's tensors out of what a brought weights file holds."""
+
+    def __call__(self, held: object) -> Mapping[str, torch.Tensor]:
+        """The state dict for the network that `Build` makes; ValueError says why there is none."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Tap:
     """A named place in a network.
 
     `node` is the graph node whose output it is, in the notation of torchvision's
-    `feature_extraction` (a dotted module path, as a rule). `shape` is (C, H, W) or (D,) at the
-    card's input size. `stride` and `receptive_field` are in input pixels, None where they are
-    not defined. `pre` says that the node is an activation, so that `name:pre` is its input.
+    `feature_extraction` (a dotted path; a module's stands for the last node in it). `shape` is
+    what is handed out at the card's input size: (C, H, W), (T, D) tokens with the class token
+    among them, or (D,). `stride`, `receptive_field` and `offset`, the centre of unit 0, are in
+    input pixels, None where they are not defined. `pre` says that the node is an activation, so
+    that `name:pre` is its input.
     """
 
     name: str
@@ -50,11 +80,26 @@ class Tap:
     stride: int | None = None
     receptive_field: int | None = None
     pre: bool = False
+    layout: Layout = "plain"
+    offset: float | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What it is: a (C, H, W) map, (T, D) tokens, a (D,) vector, or something else."""
+        if self.layout == "other":
+            return "other"
+        kinds: dict[int, Kind] = {1: "vector", 2: "tokens", 3: "map"}
+        return kinds.get(len(self.shape), "other")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of what its node gives, and not some of the tokens."""
+        return self.layout not in ("class_token", "patches")
 
     @property
     def is_map(self) -> bool:
-        """Whether it is a (C, H, W) map, and not a vector."""
-        return len(self.shape) == 3
+        """Whether it is a (C, H, W) map."""
+        return self.kind == "map"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +116,8 @@ class PublishedWeights:
 
     `sha256_prefix` is the hash prefix in torchvision's file name, checked after a download.
     `packaged` is the file that comes with offshelf, where there is one; then `url` may be empty.
+    `file` is its path in the weights directory where that is not the last part of the URL.
+    `absence` says why there is no URL, where more can be said than that nobody publishes them.
     """
 
     name: str
@@ -79,11 +126,13 @@ class PublishedWeights:
     licence: str
     top1: float | None = None
     packaged: Path | None = None
+    file: str = ""
+    absence: str = ""
 
     @property
     def filename(self) -> str:
-        """The file's name in torch's hub cache."""
-        return self.url.rsplit("/", 1)[-1]
+        """The file's name in the weights directory and in torch's hub cache."""
+        return self.file or self.url.rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +143,13 @@ class Card:
     a name that was handed out. `others` are cards of the same name for other weights that are
     published for the network, by the name of the weights; each brings its own preprocessing,
     and the taps' shapes where its input size differs. `formats` reads what the weights directory
-    may have besides torch's own formats: `<name><suffix>`, by suffix.
+    may have besides torch's own formats: `<name><suffix>`, by suffix. `class_names` are those of
+    the logits, in order, where they are known. `brought` says that an operator's card file made
+    it, and `select` then finds the tensors in the weights file.
+
+    `nbytes` is what the network's tensors take. Published files may hold more than the network,
+    and under older names: tensors that begin with one of `ignored` are left out, and `renamed`
+    are pairs of a regular expression and its replacement, applied to each name in turn.
     """
 
     name: str
@@ -109,6 +164,12 @@ class Card:
     formats: Mapping[str, Unpack] = field(default_factory=dict)
     others: Mapping[str, Card] = field(default_factory=dict)
     pinned: bool = True
+    nbytes: int | None = None
+    ignored: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+    class_names: tuple[str, ...] = ()
+    select: Select | None = None
+    brought: bool = False
 
     def with_weights(self, name: str) -> Card:
         """The card for published weights of that name; UnknownName where there are none."""

@@ -107,10 +107,11 @@ def _of_255(pixel: Pixel) -> Pixel:
     return red, green, blue
 
 
-def _build(row: Row, mean: Pixel | None, flip: bool) -> torch.nn.Module:
+def _build(row: Row, mean: Pixel | None, flip: bool, classes: int | None = None) -> torch.nn.Module:
     from offshelf.backbones.networks.row import RowNetwork
 
-    return RowNetwork(row, mean, flip=flip)
+    wanted = row if classes is None else row.with_scores(row.scores, classes)
+    return RowNetwork(wanted, mean, flip=flip)
 
 
 def _unpack(reader: Unpack, side: int, mean: Pixel | None, path: Path) -> dict[str, torch.Tensor]:

@@ -1,59 +1,53 @@
-"""VGG-16 (configuration D) as torchvision has it."""
+"""VGG in its configurations A, B, D and E, with and without batch normalisation."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from offshelf.backbones.imagenet import PRESET, published
-from offshelf.backbones.interface import Alias, Card, Tap, register
+from offshelf.backbones.imagenet import Network, declare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import torch
-
-# Convolutions and channels of each block; a block ends in a 2 x 2 maximum pool.
-BLOCKS_16: Final = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
-
-
-def build_16() -> torch.nn.Module:
-    """The network, untrained; Kaiming's initialisation, since the default one fades with depth."""
-    from torchvision.models import vgg16
-
-    network: torch.nn.Module = vgg16(weights=None, init_weights=True)
-    return network
+# Convolutions of each block; a block ends in a 2 x 2 maximum pool.
+BLOCKS: Final = {
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
 
 
-def _map_taps(blocks: tuple[tuple[int, int], ...], side: int) -> Iterator[Tap]:
-    """Taps of `features`: (convolution, ReLU) pairs, then a pool; each by its arithmetic."""
-    layer, stride, field = 0, 1, 1
-    for block, (convolutions, channels) in enumerate(blocks, 1):
+def _map_taps(blocks: tuple[int, ...], layers: int) -> Iterator[tuple[str, str]]:
+    """Taps of `features`: of `layers` for a convolution the last is its ReLU; then a pool."""
+    layer = 0
+    for block, convolutions in enumerate(blocks, 1):
         for position in range(1, convolutions + 1):
-            field += 2 * stride
-            shape, node = (channels, side, side), f"features.{layer + 1}"
-            yield Tap(f"conv{block}_{position}", node, shape, stride, field, pre=True)
-            layer += 2
-        side, field, stride = side // 2, field + stride, 2 * stride
-        yield Tap(f"pool{block}", f"features.{layer}", (channels, side, side), stride, field)
+            layer += layers
+            yield f"conv{block}_{position}", f"features.{layer - 1}"
+        yield f"pool{block}", f"features.{layer}"
         layer += 1
 
 
-CARD = register(
-    Card(
-        name="vgg16",
-        build=build_16,
-        preprocessing=PRESET,
-        weights=published("vgg16-397923af.pth", top1=71.592),
-        paper="arXiv:1409.1556",
-        taps=(
-            *_map_taps(BLOCKS_16, PRESET.crop),
-            Tap("fc6", "classifier.1", (4096,), None, 404, pre=True),
-            Tap("fc7", "classifier.4", (4096,), None, 404, pre=True),
-            Tap("logits", "classifier.6", (1000,), None, 404),
-        ),
-        aliases={
-            **{f"conv{b}": Alias(f"conv{b}_{n}") for b, (n, _) in enumerate(BLOCKS_16, 1)},
-            "penultimate": Alias("fc7"),
-        },
+# torchvision also publishes VGG16_Weights.IMAGENET1K_FEATURES (Caffe's, for detection). Its
+# classifier holds no numbers, so fc6, fc7 and logits would be wrong: it is left out.
+CARDS = [
+    declare(
+        Network(
+            name=name + ending,
+            paper="arXiv:1409.1556",
+            taps={
+                **dict(_map_taps(blocks, layers)),
+                "fc6": "classifier.1",
+                "fc7": "classifier.4",
+                "logits": "classifier.6",
+            },
+            aliases={
+                **{f"conv{block}": f"conv{block}_{last}" for block, last in enumerate(blocks, 1)},
+                "penultimate": "fc7",
+            },
+        )
     )
-)
+    for name, blocks in BLOCKS.items()
+    for ending, layers in (("", 2), ("_bn", 3))
+]

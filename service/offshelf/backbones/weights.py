@@ -1,29 +1,30 @@
 """Finds the weights of a backbone, reads them safely, and names them by their content.
 
 Looked at in order: the weights directory (`<backbone>.safetensors`, or the published file name),
-what comes with offshelf, torch's hub cache, the publisher. Never a pickle: safetensors, or
-torch's own format with `weights_only`.
+what comes with offshelf, torch's hub cache, the publisher. A file that has a record of its sha256
+must agree with it.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import itertools
 import logging
+import os
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from offshelf.backbones.download import fetch
+from offshelf.backbones.records import record_of, recorded, sha256_of
+from offshelf.backbones.state_dict import read_network
 from offshelf.errors import DependencyError, InvalidParameter, WeightsMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     import torch
 
+    from offshelf.backbones.download import Patience
     from offshelf.backbones.interface import Card
     from offshelf.settings import Settings
 
@@ -34,8 +35,6 @@ Source: TypeAlias = Literal["directory", "package", "hub-cache", "download", "ra
 RANDOM_PREFIX: Final = "random:"
 RANDOM_LICENCE: Final = "none needed: random numbers"
 BROUGHT_LICENCE: Final = "unknown to offshelf: brought by the operator"
-_HASHES_KEPT: Final = 64
-_NAMED: Final = 5  # of the tensors that are wrong, how many an error names
 
 
 # The generator that initialisation draws from is one for the process.
@@ -73,15 +72,64 @@ def load(card: Card, weights: str | None, settings: Settings) -> Loaded:
     """
     if weights is not None:
         return _random(card, weights)
-    place = locate(card, settings) or _download(card, settings)
-    state = _read(card, place)
-    wrong = differences(card, state)
-    if wrong:
-        raise WeightsMissing(f"{place.path} does not hold the weights of {card.name}: {wrong}")
-    network = fill(card, state)
+    place = locate(card, settings) or download(card, settings)
+    check(card, place)
+    network = read_network(card, place.path)
     label, licence = provenance(card, place)
     log.info("%s: %s weights from %s", card.name, label, place.path)
     return Loaded(network, place.source, label, licence, digest(network))
+
+
+def check(card: Card, place: Location, *, by_name: bool = False) -> None:
+    """Raise WeightsMissing where a file is not the one that its record or its name promises.
+
+    A file is hashed again only when it has changed. In the weights directory a published name
+    may be an operator's own file, so there the name counts only where `by_name` asks for it.
+    """
+    if place.source in ("package", "download"):  # part of the installation; just checked
+        return
+    known, prefix = recorded(place.path), card.weights.sha256_prefix
+    promised = by_name or place.source == "hub-cache"
+    if not prefix or place.path.name != card.weights.filename:
+        promised = False
+    if known is None and not promised:
+        return
+    found = sha256_of(place.path)
+    if known is not None and found != known:
+        raise WeightsMissing(mismatch(card, place.path, found, known))
+    if known is None and not found.startswith(prefix):
+        raise WeightsMissing(mismatch(card, place.path, found, ""))
+
+
+def mismatch(card: Card, path: Path, found: str, known: str) -> str:
+    """Both hashes, and what to do: against the record, or the prefix where nothing is `known`."""
+    again = f"delete it and run `offshelf weights pull {card.name}"
+    again += "`" if card.pinned else f" --weights {card.weights.name}`"
+    if not card.weights.url:
+        again = "put the right file in its place"
+    if known:
+        wrong = f"its record {record_of(path).name} says {known}"
+        own = "if you changed it on purpose, delete the record"
+    else:
+        wrong = f"its name says {card.weights.sha256_prefix}..."
+        own = f"if it is a network of your own, name it {own_name(card)}.safetensors"
+    return f"{path} has sha256 {found}, but {wrong}: it is damaged or another file; {again}; {own}"
+
+
+def own_name(card: Card) -> str:
+    """What an operator's own file for a card is called, without `.safetensors`."""
+    name = card.name.replace(":", "-")
+    return name if card.pinned else f"{name}.{card.weights.name}"
+
+
+def file_names(card: Card) -> list[str]:
+    """What a file for a card may be called in the weights directory, in order of preference."""
+    published = card.weights.filename
+    if card.brought:
+        return [published]
+    own = own_name(card)
+    names = [f"{own}.safetensors", published, *(own + suffix for suffix in card.formats)]
+    return [name for name in dict.fromkeys(names) if name]
 
 
 def digest(network: torch.nn.Module) -> str:
@@ -109,41 +157,54 @@ def _little_endian(tensor: torch.Tensor) -> memoryview:
 
 def _places(card: Card, settings: Settings) -> list[Location]:
     """Every file that may hold the weights, in order of preference."""
-    places = []
+    published, places = card.weights, []
     if settings.weights_dir is not None:
-        own = card.name if card.pinned else f"{card.name}.{card.weights.name}"
-        names = [f"{own}.safetensors", card.weights.filename, *(own + s for s in card.formats)]
-        named = filter(None, dict.fromkeys(names))
-        places += [Location("directory", settings.weights_dir / name) for name in named]
-    if card.weights.packaged is not None:
-        places.append(Location("package", card.weights.packaged))
-    if card.weights.url:
-        places.append(Location("hub-cache", settings.hub_cache / card.weights.filename))
+        places += [Location("directory", settings.weights_dir / n) for n in file_names(card)]
+    if published.packaged is not None:
+        places.append(Location("package", published.packaged))
+    if published.url:
+        places.append(Location("hub-cache", settings.hub_cache / published.filename))
     return places
 
 
-def _download(card: Card, settings: Settings) -> Location:
-    """Fetch the published file into torch's hub cache."""
+def download_folder(settings: Settings) -> Path:
+    """Where downloads go: into the weights directory if it can be written to, else torch's."""
+    folder = settings.weights_dir
+    if folder is not None and os.access(folder, os.W_OK):
+        return folder
+    return settings.hub_cache
+
+
+def download(card: Card, settings: Settings, patience: Patience | None = None) -> Location:
+    """Fetch the published file; WeightsMissing where there is none, or it does not come."""
     published = card.weights
     if not published.url:
-        raise _missing(card, settings, "they are not published anywhere")
+        raise _missing(card, settings, unpublished(card))
+    if settings.offline:
+        raise _missing(card, settings, "OFFSHELF_OFFLINE is set, so nothing is downloaded")
     url = published.url
     if settings.weights_mirror is not None:
         url = f"{settings.weights_mirror.rstrip('/')}/{published.filename}"
-    target = settings.hub_cache / published.filename
+    target = download_folder(settings) / published.filename
     try:
-        fetch(url, target, published.sha256_prefix)
+        fetch(url, target, published.sha256_prefix, patience)
     except DependencyError as error:
         raise _missing(card, settings, f"the download failed: {error}") from error
     return Location("download", target)
 
 
+def unpublished(card: Card) -> str:
+    """Why there is nothing to download."""
+    if card.brought:
+        return f"its card file names {card.weights.filename}, which is not there"
+    return card.weights.absence or "they are not published anywhere"
+
+
 def _missing(card: Card, settings: Settings, why: str) -> WeightsMissing:
     """The error that says which files would do and where each of them may be put."""
     published = card.weights.filename
-    own = card.name if card.pinned else f"{card.name}.{card.weights.name}"
-    wanted = (published, f"{own}.safetensors", *(own + suffix for suffix in card.formats))
-    names = " or ".join(dict.fromkeys(name for name in wanted if name))
+    # The published name first: that is the file which people find.
+    names = " or ".join(sorted(file_names(card), key=lambda name: name != published))
     folder = settings.weights_dir
     now = "not set now" if folder is None else f"now {folder}"
     put = f"Put {names} into the folder that OFFSHELF_WEIGHTS_DIR names ({now})"
@@ -155,94 +216,28 @@ def _missing(card: Card, settings: Settings, why: str) -> WeightsMissing:
     )
 
 
-def _read(card: Card, place: Location) -> Mapping[str, torch.Tensor]:
-    """The tensors of a weights file; WeightsMissing where it is not one."""
-    import torch
-    from safetensors.torch import load_file
-
-    try:
-        if place.source == "package" and card.unpack is not None:
-            return card.unpack(place.path)
-        if place.source == "directory" and place.path.suffix in card.formats:
-            return card.formats[place.path.suffix](place.path)
-        if place.path.suffix == ".safetensors":
-            return load_file(place.path)
-        state = torch.load(place.path, map_location="cpu", weights_only=True)
-    except WeightsMissing:
-        raise
-    except Exception as error:  # torch and safetensors raise nearly anything on damaged files
-        raise WeightsMissing(f"{place.path} cannot be read as weights: {error}") from error
-    return _checked_tensors(state, place.path)
-
-
-def _checked_tensors(state: object, path: Path) -> Mapping[str, torch.Tensor]:
-    import torch
-
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise WeightsMissing(f"{path} is not a state dict (a mapping from names to tensors)")
-    return state
-
-
-def fill(card: Card, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
-    """The network with these tensors in it, in eval mode; they must fit (see `differences`)."""
-    import torch
-
-    # On the meta device nothing is initialised only to be overwritten.
-    with torch.device("meta"):
-        network = card.build()
-    wanted = network.state_dict()
-    counters = {
-        name: torch.zeros(t.shape, dtype=t.dtype) for name, t in wanted.items() if name not in state
-    }
-    cast = {name: tensor.to(wanted[name].dtype) for name, tensor in state.items()}
-    network.load_state_dict(counters | cast, assign=True)
-    if any(t.is_meta for t in itertools.chain(network.parameters(), network.buffers())):
-        # It has buffers that are computed, not stored: build it for real.
-        network = card.build()
-        network.load_state_dict(counters | cast)
-    return network.eval().requires_grad_(requires_grad=False)
-
-
-def differences(card: Card, found: Mapping[str, torch.Tensor]) -> str:
-    """What keeps a state dict from fitting the card's network, in words; empty when it fits."""
-    import torch
-
-    with torch.device("meta"):
-        wanted = card.build().state_dict()
-    # Files older than the counter of batch norm lack it, and nothing reads it.
-    missing = sorted(n for n in wanted if n not in found and not n.endswith("num_batches_tracked"))
-    unexpected = sorted(set(found) - set(wanted))
-    shapes = [
-        f"{name} is {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in sorted(set(wanted) & set(found))
-        if found[name].shape != wanted[name].shape
-    ]
-    wrong = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-    return "; ".join(f"{what}: {_some(names)}" for what, names in wrong if names)
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
 def provenance(card: Card, place: Location) -> tuple[str, str]:
-    """Label and licence: the published ones only for the published file, by its hash."""
+    """Label and licence: the published ones only for the published file, by its hash.
+
+    Where there is a record it stands for the hash: `check` holds the file against it at load.
+    """
     published = card.weights
-    if place.source in ("package", "download"):
+    if card.brought:
+        return published.name, published.licence or BROUGHT_LICENCE
+    if place.source != "directory":
         return published.name, published.licence
-    about = place.path.stat()
-    found = _sha256(place.path, about.st_mtime_ns, about.st_size)
-    if published.sha256_prefix and found.startswith(published.sha256_prefix):
+    prefix = published.sha256_prefix
+    if prefix and _hash(place.path).startswith(prefix):
         return published.name, published.licence
     return place.path.name, BROUGHT_LICENCE
 
 
-@functools.lru_cache(_HASHES_KEPT)
-def _sha256(path: Path, _mtime_ns: int, _size: int) -> str:
-    """The hash of a file, taken once for as long as the file stays as it is."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _hash(path: Path) -> str:
+    """As recorded, else as found; empty where neither can be read, which the load will tell."""
+    try:
+        return recorded(path) or sha256_of(path)
+    except (OSError, WeightsMissing):
+        return ""
 
 
 def _random(card: Card, weights: str) -> Loaded:

@@ -11,6 +11,7 @@ import typer
 from offshelf.commands.options import (
     Backbone,
     Images,
+    Merge,
     Normalize,
     OnError,
     Pool,
@@ -45,6 +46,7 @@ def features(
     view: View = "center",
     pool: Pool = None,
     normalize: Normalize = "none",
+    merge: Merge = "mean",
     weights: Weights = None,
     on_error: WhenImagesFail = OnError.RAISE,
     progress: ShowProgress = None,
@@ -62,6 +64,7 @@ def features(
             view=view,
             pool=pool,
             normalize=normalize,
+            merge=merge,
             weights=weights,
             on_error=on_error.value,
             progress=progress_option(progress),

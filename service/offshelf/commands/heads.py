@@ -16,6 +16,7 @@ from offshelf.commands.options import (
     AsJson,
     Backbone,
     Images,
+    Merge,
     Normalize,
     OnError,
     Pool,
@@ -65,6 +66,7 @@ def train(
     view: View = "center",
     pool: Pool = None,
     normalize: Normalize = "none",
+    merge: Merge = "mean",
     weights: Weights = None,
     name: Annotated[str, typer.Option(help="A name for people.")] = "",
     as_json: AsJson = False,
@@ -84,11 +86,12 @@ def train(
             view=view,
             pool=pool,
             normalize=normalize,
+            merge=merge,
             weights=weights,
             split=_split(train_per_class, seed),
             name=name,
         )
-        head = _waited(job, show).head()
+        head = waited(job, show).head()
     if job.status.failed:
         told = f"warning: {job.status.failed} of {job.status.total} images could not be read"
         typer.echo(told, err=True)
@@ -125,7 +128,7 @@ def _split(train_per_class: int | None, seed: int) -> RandomSplit | None:
     return None if train_per_class is None else RandomSplit(train_per_class, seed=seed)
 
 
-def _waited(job: Job, show: bool | Literal["force"]) -> Job:
+def waited(job: Job, show: bool | Literal["force"]) -> Job:
     """Name a job and wait for it; who stops waiting is told that it goes on."""
     from offshelf_client import TransportError
 
@@ -195,8 +198,13 @@ def _title(info: HeadInfo) -> str:
 
 def features_of(info: HeadInfo) -> str:
     """The features of a head: `alexnet/fc7 pool=none normalize=none view=center`."""
-    options = {"pool": "pooling", "normalize": "normalisation", "view": "view"}
-    told = [f" {name}={info.spec[key]}" for name, key in options.items() if key in info.spec]
+    options = {"pool": "pooling", "normalize": "normalisation", "view": "view", "merge": "merge"}
+    told = [
+        f" {name}={info.spec[key]}"
+        for name, key in options.items()
+        # The mean of one input, or of several, is what there is unless somebody asks.
+        if key in info.spec and (key, info.spec[key]) != ("merge", "mean")
+    ]
     return f"{info.spec.get('backbone')}/{info.spec.get('tap')}{''.join(told)}"
 
 

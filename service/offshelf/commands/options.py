@@ -36,11 +36,31 @@ Images = Annotated[
 Backbone = Annotated[
     str | None, typer.Option(help="Name of the backbone; the service's default when left out.")
 ]
-View = Annotated[str, typer.Option(help="How an image becomes network input: center, warp.")]
-Pool = Annotated[
-    str | None, typer.Option(help="Pooling of maps: none, avg, max, grid:N; the tap's own if not.")
+View = Annotated[
+    str,
+    typer.Option(
+        help="How an image becomes network inputs: center, warp, squash, five_crop, ten_crop, "
+        "multi_scale:Q1,Q2, dense:Q1,Q2, razavian[:DEG], each with +hflip, +vflip, +rotate:DEG, "
+        "+mirror as wanted."
+    ),
 ]
-Normalize = Annotated[str, typer.Option(help="Normalisation of each vector: none, l2.")]
+Merge = Annotated[
+    str, typer.Option(help="What becomes of several inputs of an image: mean, concat, stack.")
+]
+Pool = Annotated[
+    str | None,
+    typer.Option(
+        help="Pooling of maps: none, avg, max, grid:N, pyramid:N1,N2 (:avg for means); "
+        "the tap's own if not."
+    ),
+]
+Normalize = Annotated[
+    str,
+    typer.Option(
+        help="Normalisation of each vector: none, or steps with commas between: l2, power:P, "
+        "whiten:ID."
+    ),
+]
 Weights = Annotated[
     str | None, typer.Option(help="random:SEED for seeded random weights; else the trained ones.")
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from dataclasses import asdict, dataclass, fields
@@ -11,14 +12,10 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from offshelf.errors import InvalidParameter
 
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
-ViewName: TypeAlias = Literal["center", "warp"]
-Normalisation: TypeAlias = Literal["none", "l2"]
 Merge: TypeAlias = Literal["mean", "concat", "stack"]
 Channels: TypeAlias = Literal["rgb", "bgr"]
 Precision: TypeAlias = Literal["float32"]
 
-VIEWS: Final = get_args(ViewName)
-NORMALISATIONS: Final = get_args(Normalisation)
 MERGES: Final = get_args(Merge)
 
 # The recipes that turn bytes into pixels. They are ours, so they carry our own version: raise
@@ -31,7 +28,8 @@ RESIZER: Final = "pillow-antialias/1"
 _LATER: Final = {"merge": "mean"}
 _LATER_PREPROCESSING: Final = {"channels": "rgb"}
 
-_GRID = re.compile(r"grid:([1-9][0-9]?)(?::(avg|max))?")
+_GRID = re.compile(r"(?:grid|pyramid):([1-9][0-9]?(?:,[1-9][0-9]?)*)(?::(avg|max))?")
+MAX_LEVELS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +54,53 @@ class Pooling:
 
     `none` keeps the map; `avg` and `max` are global, (C,); `grid:N` is the adaptive maximum over
     N x N cells, flattened to (C*N*N,) with the cells innermost, and `grid:N:avg` the mean.
+    `pyramid:N1,N2,...` is such grids one after the other (He et al., ECCV 2014, section 2.2).
     """
 
     kind: Literal["none", "avg", "max"]
     cells: int = 1
+    pyramid: tuple[int, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Pooling:
-        """Read `none`, `avg` (or `average`), `max`, `grid:N`, `grid:N:avg`, `grid:N:max`."""
+        """Read `none`, `avg` (or `average`), `max`, `grid:N`, `pyramid:N1,N2`; `:avg`, `:max`."""
         if text in ("none", "avg", "max"):
             return cls(text)  # type: ignore[arg-type]  # the tuple above is the Literal
         if text == "average":
             return cls("avg")
         match = _GRID.fullmatch(text)
-        if match is None:
+        levels = tuple(map(int, match[1].split(","))) if match else ()
+        if match is None or not _are_levels(levels, text.startswith("grid")):
             raise InvalidParameter(
-                f"pool {text!r} is not one of none, avg, max, grid:N, grid:N:avg (N from 1 to 99)"
+                f"pool {text!r} is not one of none, avg, max, grid:N, grid:N:avg, "
+                f"pyramid:N1,N2,..., pyramid:N1,N2,...:avg (N from 1 to 99, rising, "
+                f"up to {MAX_LEVELS} of them)"
             )
-        return cls("avg" if match[2] == "avg" else "max", int(match[1]))
+        kind: Literal["avg", "max"] = "avg" if match[2] == "avg" else "max"
+        return cls(kind, levels[0]) if len(levels) == 1 else cls(kind, pyramid=levels)
 
     def __str__(self) -> str:
-        if self.cells == 1:
+        if self.levels == (1,):
             return self.kind
-        return f"grid:{self.cells}" + (":avg" if self.kind == "avg" else "")
+        name = "pyramid" if self.pyramid else "grid"
+        levels = ",".join(map(str, self.levels))
+        return f"{name}:{levels}" + (":avg" if self.kind == "avg" else "")
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The cells a side of each grid: one of them but for a pyramid."""
+        return self.pyramid or (self.cells,)
+
+    @property
+    def values(self) -> int:
+        """How many numbers it makes of a channel."""
+        return sum(level**2 for level in self.levels)
+
+
+def _are_levels(levels: tuple[int, ...], grid: bool) -> bool:
+    """Whether a grid has one level, and a pyramid a few that rise."""
+    rising = all(a < b for a, b in itertools.pairwise(levels))
+    return len(levels) == 1 if grid else rising and len(levels) <= MAX_LEVELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +109,18 @@ class FeatureSpec:
 
     Engine, device and batch size are recorded beside it, not in it: the conformance suite holds
     them to 1e-5 of a row's norm. `tap` is canonical (`fc7`, `fc7:pre`), never an alias, and
-    `weights_digest` is the sha256 of the weight tensors, whatever file they came in.
+    `weights_digest` is the sha256 of the weight tensors, whatever file they came in. `view`,
+    `pooling` and `normalisation` are the canonical texts of `core.view.View`, `Pooling` and
+    `core.normalisation.Chain`.
     """
 
     backbone: str
     weights_digest: str
     tap: str
-    view: ViewName
+    view: str
     preprocessing: Preprocessing
     pooling: str = "none"
-    normalisation: Normalisation = "none"
+    normalisation: str = "none"
     precision: Precision = "float32"
     decoder: str = DECODER
     resizer: str = RESIZER

@@ -3,37 +3,45 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from offshelf.core.batching import Lane, Policy
-from offshelf.core.spec import MERGES, VIEWS, FeatureSpec, Pooling, check_choice
+from offshelf.core.normalisation import Chain
+from offshelf.core.spec import MERGES, FeatureSpec, check_choice
+from offshelf.core.view import View
 from offshelf.engine.batcher import Batcher, Item, Rows
 from offshelf.engine.canary import canary_outputs, canary_pixels, check_canary
 from offshelf.engine.decode import Limits, decode
 from offshelf.engine.interface import Features, Output, Pixels, Resident
 from offshelf.engine.observer import Observer, Unobserved
+from offshelf.engine.place import Place, check_whitenings
 from offshelf.engine.regions import cut
 from offshelf.engine.residency import Hold, Residency
 from offshelf.engine.views import view
-from offshelf.errors import DeadlineExceeded, InvalidParameter, OffshelfError, WorkerError
+from offshelf.errors import (
+    DeadlineExceeded,
+    OffshelfError,
+    UnknownName,
+    WorkerError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from offshelf.backbones.interface import Tap
     from offshelf.core.boxes import Box
-    from offshelf.core.spec import ViewName
     from offshelf.engine.interface import Engine
+    from offshelf.engine.whitening import Whitening
     from offshelf.schemas import FeatureParams
     from offshelf.settings import Settings
 
 log = logging.getLogger(__name__)
 
 VALUE_BYTES: Final = 4  # float32
+WHITENINGS_KEPT: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,9 @@ class Plan:
     hold: Hold
     specs: dict[str, FeatureSpec]
     outputs: dict[str, Output]
-    view: ViewName
+    view: View
+    bytes_per_image: int
+    """What the features of one image come to, all taps together."""
 
     @property
     def resident(self) -> Resident:
@@ -59,17 +69,13 @@ class Plan:
     def __exit__(self, *_: object) -> None:
         self.hold.release()
 
-    @property
-    def bytes_per_image(self) -> int:
-        """What the features of one image come to, all taps together."""
-        return sum(VALUE_BYTES * _values(self.resident, o) for o in self.outputs.values())
-
 
 class Extractor:
     """Decodes in a pool, batches, runs, and hands out features by the requested taps' names.
 
-    `clock` measures durations, `now` is Unix time for deadlines. `on_broken` is called once if
-    the device breaks; all that waits has failed by then and all that comes fails.
+    `whitenings` finds a PCA-whitening by its digest. `clock` measures durations, `now` is Unix
+    time for deadlines. `on_broken` is called once if the device breaks; all that waits has failed
+    by then and all that comes fails.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Extractor:
         engine: Engine,
         settings: Settings,
         *,
+        whitenings: Callable[[str], Whitening] | None = None,
         observer: Observer | None = None,
         on_broken: Callable[[BaseException], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -84,6 +91,7 @@ class Extractor:
     ) -> None:
         self._default = settings.default_backbone
         self._limits = Limits(settings.max_image_bytes, settings.max_image_pixels)
+        self._whitening = lru_cache(WHITENINGS_KEPT)(whitenings or _no_whitenings)
         self._observer = observer or Unobserved()
         self._clock = clock
         self._now = now
@@ -108,14 +116,42 @@ class Extractor:
     def resolve(self, params: FeatureParams) -> Plan:
         """Check the names and load the backbone; blocks while it loads. To be used in a `with`.
 
-        Raises UnknownName, InvalidParameter, WeightsMissing or TooLarge.
+        Raises UnknownName, InvalidParameter, WeightsMissing, TooLarge, or FingerprintMismatch for
+        a whitening of other features.
         """
-        return _plan(self.hold(params.backbone, params.weights), params)
+        return self._plan(self.hold(params.backbone, params.weights), params)
+
+    def _plan(self, hold: Hold, params: FeatureParams) -> Plan:
+        """The plan over a backbone that is held; where it fails nothing is held."""
+        try:
+            return self._planned(hold, params)
+        except BaseException:
+            hold.release()
+            raise
+
+    def _planned(self, hold: Hold, params: FeatureParams) -> Plan:
+        resident, view = hold.resident, View.parse(params.view)
+        check_choice("merge", params.merge, MERGES)
+        view.check(resident.card.preprocessing)
+        places = {tap: Place.of(resident, tap, view) for tap in params.taps}
+        outputs = {tap: self._output(place, params) for tap, place in places.items()}
+        specs = {tap: _spec(resident, output, view) for tap, output in outputs.items()}
+        for tap, output in outputs.items():
+            check_whitenings(output, specs[tap])
+        values = sum(places[tap].values(output, view.inputs) for tap, output in outputs.items())
+        return Plan(hold, specs, outputs, view, VALUE_BYTES * values)
+
+    def _output(self, place: Place, params: FeatureParams) -> Output:
+        """What to hand out at a place, with the whitenings that its normalisation names."""
+        chain = Chain.parse(params.normalize)
+        whitenings = tuple(self._whitening(digest) for digest, _ in chain.before_whitening())
+        pooling = place.pooling(params.pool)
+        return Output(place.tap, pooling, str(chain), params.merge, whitenings)
 
     def resolve_loaded(self, params: FeatureParams) -> Plan | None:
         """`resolve` if the backbone is on the device now; never waits."""
         hold = self.residency.hold_loaded(params.backbone or self._default, params.weights)
-        return _plan(hold, params) if hold else None
+        return self._plan(hold, params) if hold else None
 
     def submit(
         self,
@@ -244,58 +280,22 @@ class Extractor:
         return Item(inputs, plan.resident, outputs, lane, deadline_s, deliver, future)
 
 
-def _plan(hold: Hold, params: FeatureParams) -> Plan:
-    """The plan over a backbone that is held; where it fails nothing is held."""
-    resident = hold.resident
-    try:
-        check_choice("view", params.view, VIEWS)
-        check_choice("merge", params.merge, MERGES)
-        outputs = {tap: _output(resident, tap, params) for tap in params.taps}
-        specs = {tap: _spec(resident, output, params) for tap, output in outputs.items()}
-    except BaseException:
-        hold.release()
-        raise
-    return Plan(hold, specs, outputs, params.view)
-
-
 def _fail(future: Future[Any], error: OffshelfError) -> None:
     """End a future that has not run, unless it was cancelled."""
     if future.set_running_or_notify_cancel():
         future.set_exception(error)
 
 
-def _output(resident: Resident, requested: str, params: FeatureParams) -> Output:
-    """What to hand out for a requested tap. Pooling is for maps: vectors stay as they are."""
-    canonical, tap, _, pool = resident.resolve_tap(requested)
-    pooling = Pooling.parse(pool if params.pool is None else params.pool)
-    if not tap.is_map:
-        return Output(canonical, "none", params.normalize, params.merge)
-    _check_cells(tap, pooling)
-    return Output(canonical, str(pooling), params.normalize, params.merge)
+def _no_whitenings(digest: str) -> Whitening:
+    raise UnknownName(f"no transform {digest!r}: there are none here")
 
 
-def _check_cells(tap: Tap, pooling: Pooling) -> None:
-    side = min(tap.shape[1:])
-    if pooling.cells > side:
-        raise InvalidParameter(
-            f"pool {pooling} has more cells than tap {tap.name!r} has places ({side} a side)"
-        )
-
-
-def _values(resident: Resident, output: Output) -> int:
-    """How many numbers an output has for one image."""
-    _, tap, _, _ = resident.resolve_tap(output.tap)
-    if output.pooling == "none":
-        return math.prod(tap.shape)
-    return tap.shape[0] * Pooling.parse(output.pooling).cells ** 2
-
-
-def _spec(resident: Resident, output: Output, params: FeatureParams) -> FeatureSpec:
+def _spec(resident: Resident, output: Output, view: View) -> FeatureSpec:
     return FeatureSpec(
         backbone=resident.card.name,
         weights_digest=resident.weights.digest,
         tap=output.tap,
-        view=params.view,
+        view=str(view),
         preprocessing=resident.card.preprocessing,
         pooling=output.pooling,
         normalisation=output.normalisation,

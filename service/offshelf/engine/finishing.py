@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F  # noqa: N812  # its usual name
 
+from offshelf.core.normalisation import Chain, Step
 from offshelf.core.spec import Pooling
 
 if TYPE_CHECKING:
-    from offshelf.core.spec import Merge, Normalisation
+    from collections.abc import Mapping
+
+    from offshelf.core.spec import Merge
 
 _pooling = functools.lru_cache(maxsize=256)(Pooling.parse)
+_chain = functools.lru_cache(maxsize=256)(Chain.parse)
 
 
 def pool(pooling: str, values: torch.Tensor) -> torch.Tensor:
@@ -26,10 +30,10 @@ def pool(pooling: str, values: torch.Tensor) -> torch.Tensor:
     wanted = _pooling(pooling)
     if values.ndim != 4 or wanted.kind == "none":
         return values
-    if wanted.cells == 1:
+    if wanted.levels == (1,):
         return values.mean((2, 3)) if wanted.kind == "avg" else values.amax((2, 3))
     adaptive = F.adaptive_avg_pool2d if wanted.kind == "avg" else F.adaptive_max_pool2d
-    return adaptive(values, wanted.cells).flatten(1)
+    return torch.cat([adaptive(values, cells).flatten(1) for cells in wanted.levels], 1)
 
 
 def merge(how: Merge, values: torch.Tensor) -> torch.Tensor:
@@ -41,13 +45,30 @@ def merge(how: Merge, values: torch.Tensor) -> torch.Tensor:
     return values.squeeze(1) if values.shape[1] == 1 else values.mean(1)
 
 
-def normalise(how: Normalisation, values: torch.Tensor, leading: int = 1) -> torch.Tensor:
+def normalise(
+    how: str,
+    values: torch.Tensor,
+    leading: int = 1,
+    whitenings: Mapping[str, tuple[torch.Tensor, torch.Tensor]] | None = None,
+) -> torch.Tensor:
     """Normalise the features that follow the first `leading` axes, each as one vector.
 
-    A feature of zeros has no direction: it stays zero.
+    `whitenings` has the mean (D,) and the matrix (K, D) of each whitening by its digest; what
+    they give is vectors of K.
     """
-    if how == "none":
-        return values
+    for step in _chain(how).steps:
+        if step.kind == "whiten":
+            mean, matrix = (whitenings or {})[step.digest]
+            values = F.linear(values.flatten(leading) - mean, matrix)
+        else:
+            values = _step(step, values, leading)
+    return values
+
+
+def _step(step: Step, values: torch.Tensor, leading: int) -> torch.Tensor:
+    """A feature of zeros has no direction: it stays zero, as zeros do under any power."""
+    if step.kind == "power":
+        return values.sign() * values.abs().pow(step.power)
     norms = torch.linalg.vector_norm(values.flatten(leading), dim=-1)
     norms = torch.where(norms > 0, norms, torch.ones_like(norms))
     return values / norms.view(*norms.shape, *[1] * (values.ndim - leading))

@@ -2,7 +2,7 @@
 
 An in-place ReLU overwrites what was there before it, so a hook on `fc7:pre` would see `fc7`.
 Here every in-place operation is made to write elsewhere once, when the network is traced. When a
-part is cut out, ReLUs whose input nobody wants write in place again.
+part is cut out, activations whose input nobody wants write in place again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import fx, nn
+from torch.nn import functional as F  # noqa: N812  # its usual name
 from torchvision.models.feature_extraction import NodePathTracer
 
 if TYPE_CHECKING:
@@ -34,6 +35,23 @@ _OUT_OF_PLACE: Final[dict[Any, Callable[..., Any]]] = {
 
 _MAKE_A_NEW_TENSOR: Final = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
 
+# Activations that can write over their input: by what function, and its keywords.
+_IN_PLACE: Final[dict[Any, tuple[Callable[..., Any], dict[str, Any]]]] = {
+    nn.ReLU: (torch.relu_, {}),
+    F.relu: (torch.relu_, {}),
+    nn.ReLU6: (F.relu6, {"inplace": True}),
+    nn.SiLU: (F.silu, {"inplace": True}),
+    nn.Hardswish: (F.hardswish, {"inplace": True}),
+}
+
+_ACTIVATIONS: Final = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish,
+    nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus,
+)  # fmt: skip
+_ACTIVATION_NAMES: Final = frozenset(kind.__name__.lower() for kind in _ACTIVATIONS) | {
+    "leaky_relu"
+}
+
 
 class Traced:
     """A network in eval mode as a graph; parts of it share its parameters.
@@ -47,23 +65,60 @@ class Traced:
         self.root: nn.Module = tracer.root
         self._graph = graph
         make_out_of_place(network, graph)
-        self._nodes: dict[str, fx.Node] = {name: n for n, name in tracer.node_to_qualname.items()}
+        self._names: dict[fx.Node, str] = dict(tracer.node_to_qualname)
+        self._nodes = {name: node for node, name in self._names.items()}
 
     def node(self, name: str) -> fx.Node:
-        """The node of that name; KeyError where there is none."""
-        return self._nodes[name]
+        """The node of that name, or the last one of the module of that name; else KeyError."""
+        found = self._nodes.get(name)
+        if found is None:
+            inside = (n for q, n in reversed(self._nodes.items()) if q.startswith(f"{name}."))
+            found = next(inside, None)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def name(self, node: fx.Node) -> str:
+        """The name of a node in torchvision's notation."""
+        return self._names[node]
+
+    def names(self) -> list[str]:
+        """The names of all nodes, in network order."""
+        return list(self._nodes)
 
     def before(self, name: str) -> fx.Node:
         """What goes into the node of that name: for an activation, the pre-activation."""
         return self.node(name).all_input_nodes[0]
 
-    def program(self, nodes: Sequence[fx.Node]) -> fx.GraphModule:
-        """A module that computes these nodes, as a tuple, and nothing beyond them."""
+    def is_activation(self, name: str) -> bool:
+        """Whether the node is a pointwise nonlinearity, so that what goes into it has a name."""
+        node = self.node(name)
+        if node.op == "call_module":
+            return isinstance(self.root.get_submodule(str(node.target)), _ACTIVATIONS)
+        called = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+        return called in _ACTIVATION_NAMES
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph that all nodes are of."""
+        graph: fx.Graph = self._graph
+        return graph
+
+    def whole(self) -> fx.GraphModule:
+        """A module that computes all of the network."""
+        return fx.GraphModule(self.root, self._graph)
+
+    def program(self, nodes: Sequence[fx.Node], network: nn.Module | None = None) -> fx.GraphModule:
+        """A module that computes these nodes, as a tuple, and nothing beyond them.
+
+        They may be of another graph over the same network, all of the same one; `network` is a
+        copy of the network to run instead of it.
+        """
         part = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
-        part.graph_copy(self._graph, copies)
+        part.graph_copy(nodes[0].graph, copies)
         part.output(tuple(copies[node] for node in nodes))
-        module = fx.GraphModule(self.root, part)
+        module = fx.GraphModule(network or self.root, part)
         # Everything after the deepest of the nodes has no user now.
         module.graph.eliminate_dead_code()
         reuse_buffers(module)
@@ -72,17 +127,20 @@ class Traced:
 
 
 def reuse_buffers(module: fx.GraphModule) -> None:
-    """Let a ReLU write over its input where nobody else can see that: a twentieth of the time.
+    """Let an activation write over its input where nobody can see it: a twentieth of the time.
 
-    So it is where the input is what a layer has just made, only the ReLU reads it, and it is not
-    handed out.
+    So it is where the input is what a layer has just made, only the activation reads it, and it
+    is not handed out.
     """
     for node in module.graph.nodes:
-        if node.op != "call_module" or not isinstance(_layer(module, node), nn.ReLU):
+        called = _layer(module, node) if node.op == "call_module" else node.target
+        kind = type(called) if isinstance(called, nn.Module) else called
+        if kind not in _IN_PLACE:
             continue
         (source,) = node.all_input_nodes
         if len(source.users) == 1 and isinstance(_layer(module, source), _MAKE_A_NEW_TENSOR):
-            node.op, node.target, node.args = "call_function", torch.relu_, (source,)
+            node.target, node.kwargs = _IN_PLACE[kind]
+            node.op, node.args = "call_function", (source,)
 
 
 def _layer(module: fx.GraphModule, node: fx.Node) -> nn.Module | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from offshelf.backbones.interface import Card, Tap
-    from offshelf.core.spec import Merge, Normalisation
+    from offshelf.core.spec import Merge
+    from offshelf.engine.whitening import Whitening
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Features: TypeAlias = NDArray[np.float32]
@@ -25,13 +26,15 @@ class Output:
     """One thing to hand out of a forward pass. `tap` is canonical (`fc7:pre`).
 
     What an image's inputs give is pooled, then merged to one feature, then normalised; a `stack`
-    keeps them apart, and each is normalised for itself.
+    keeps them apart, and each is normalised for itself. `whitenings` are those that the
+    normalisation names by their digests.
     """
 
     tap: str
     pooling: str = "none"
-    normalisation: Normalisation = "none"
+    normalisation: str = "none"
     merge: Merge = "mean"
+    whitenings: tuple[Whitening, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +80,22 @@ class Resident(Protocol):
         """`Card.resolve_tap`, and beyond the card any node of the network's graph by its name."""
         ...
 
+    def shape_at(self, tap: str, side: int) -> tuple[int, ...]:
+        """The shape of a canonical tap for an input of side x side pixels.
+
+        At another than the network's own size the linear layers run as convolutions, so that
+        their taps are maps. InvalidParameter where the network cannot run at that size.
+        """
+        ...
+
     def forward(
         self, batch: Sequence[Inputs], outputs: Sequence[Output]
     ) -> dict[Output, Sequence[Features]]:
         """Run the inputs of some images once, and hand out every output, an entry an image.
 
-        Each stack of inputs is (k, H, W, 3) uint8 RGB. An entry has the tap's shape, pooled,
-        merged over the image's inputs and normalised as asked, in float32 on the host.
+        Each stack of inputs is (k, H, W, 3) uint8 RGB, of any size that the network can run at.
+        An entry has the tap's shape, pooled, merged over the image's inputs and normalised as
+        asked, in float32 on the host.
         """
         ...
 
@@ -130,4 +142,8 @@ class Engine(Protocol):
 
         Raises UnknownName, InvalidParameter or WeightsMissing.
         """
+        ...
+
+    def is_current(self, resident: Resident) -> bool:
+        """Whether loading it again would use the card that it has: card files may change."""
         ...

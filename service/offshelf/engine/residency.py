@@ -112,7 +112,7 @@ class Residency:
         """
         key = (backbone, self._engine.canonical(backbone, weights))
         with self._changed:
-            entry = self._entries.get(key) or self._begin(key)
+            entry = self._current(key) or self._begin(key)
             self._use(entry)
         return self._held(entry)
 
@@ -120,7 +120,7 @@ class Residency:
         """The backbone if it is there now; never waits."""
         key = (backbone, self._engine.canonical(backbone, weights))
         with self._changed:
-            entry = self._entries.get(key)
+            entry = self._current(key)
             if entry is None or not entry.ready:
                 return None
             self._use(entry)
@@ -158,6 +158,14 @@ class Residency:
             if entry.users == 0 and entry in self._leaving:
                 self._free(entry)
             self._changed.notify_all()
+
+    def _current(self, key: Key) -> _Entry | None:
+        """The entry of a key; one of a card that is another one now is closed to newcomers."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.ready and not self._engine.is_current(entry.load.result()):
+            self._close(entry)
+            return None
+        return entry
 
     def _use(self, entry: _Entry) -> None:
         entry.users += 1

@@ -12,6 +12,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tensors
 
 from offshelf.core.geometry import fit_short
+from offshelf.core.view import View
 from offshelf.engine.canary import canary_pixels
 from offshelf.engine.goldens import TAP, TOLERANCE, golden, project
 from offshelf.engine.interface import Output
@@ -152,7 +153,7 @@ def _resize(probe: _Probe) -> SelfCheck:
     """Pillow's antialiased resize, which is used, against a tensor resizer's."""
     pre = probe.preprocessing
     picture = Image.fromarray(_picture(PICTURE_SIZE))
-    (ours,) = view(picture, "center", pre)
+    (ours,) = view(picture, View.parse("center"), pre)
     theirs = _by_tensor(picture, pre)
     levels = int(np.abs(ours.astype(int) - theirs).max())
     error = _distance(probe.features(ours), probe.features(theirs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import gc
 import itertools
 import threading
@@ -12,26 +13,38 @@ import numpy as np
 import torch
 
 from offshelf.backbones.catalogue import Catalogue
-from offshelf.backbones.weights import RANDOM_PREFIX, fill, load
+from offshelf.backbones.interface import Tap, arranged_shape
+from offshelf.backbones.networks.skeleton import skeleton
+from offshelf.backbones.state_dict import fill
+from offshelf.backbones.weights import RANDOM_PREFIX, load
+from offshelf.core.spec import split_tap
+from offshelf.engine.convolutional import AnySize
 from offshelf.engine.finishing import merge, normalise, pool
 from offshelf.engine.graph import Traced
 from offshelf.engine.host_tier import HostTier, Kept
 from offshelf.engine.interface import Features, Inputs, Output, Pixels, WeightsInfo
+from offshelf.engine.layout import arranged, poolable
 from offshelf.engine.machine import host_memory
 from offshelf.engine.memory import give_freed_memory_back, keep_freed_memory
-from offshelf.errors import DeviceLost, InvalidParameter, UnknownName
+from offshelf.engine.survey import Survey
+from offshelf.errors import DeviceLost, InvalidParameter, OffshelfError, UnknownName
+from offshelf.registry import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torch import Tensor, fx, nn
 
-    from offshelf.backbones.interface import Card, Tap
+    from offshelf.backbones.interface import Card
+    from offshelf.engine.interface import Resident
+    from offshelf.engine.whitening import Whitening
     from offshelf.settings import Settings
 
 # Different sets of taps for which a pruned graph is kept.
 MAX_PROGRAMS: Final = 32
 MAX_SEED_DIGITS: Final = 20  # of a number of 64 bits
+# Whitenings on the device; one of 4096 to 500 dimensions takes 8 MB, the largest a quarter of a GB.
+MAX_WHITENINGS: Final = 4
 
 
 class TorchEngine:
@@ -41,7 +54,7 @@ class TorchEngine:
 
     def __init__(self, settings: Settings, catalogue: Catalogue | None = None) -> None:
         self._settings = settings
-        self._catalogue = catalogue or Catalogue()
+        self._catalogue = catalogue or Catalogue(settings.weights_dir)
         self._device = _pick_device(settings.device)
         if self._device.type == "cuda":
             # TF32 has ten bits of mantissa: features would miss the tolerance of 1e-5.
@@ -74,7 +87,7 @@ class TorchEngine:
             return f"{kind}:{int(seed)}"
         try:
             card = self._catalogue.get(backbone)
-        except UnknownName:
+        except OffshelfError:  # `load` will say what is wrong
             return weights
         return None if weights == card.weights.name else weights
 
@@ -83,8 +96,7 @@ class TorchEngine:
         card = self._card(backbone, weights)
         key = (card.name, card.weights.name)
         if key not in self._footprints:
-            with torch.device("meta"):
-                self._footprints[key] = _nbytes(card.build())
+            self._footprints[key] = card.nbytes or _nbytes(skeleton(card.build))
         return self._footprints[key]
 
     def reclaim(self) -> None:
@@ -122,8 +134,18 @@ class TorchEngine:
         loaded = load(card, seeded, self._settings)
         asked = loaded.label if seeded else None if card.pinned else weights
         info = WeightsInfo(loaded.source, loaded.label, loaded.digest, loaded.licence, asked)
-        self._host.keep((backbone, weights), Kept(info, loaded.network.state_dict()))
+        if not card.brought:  # a card file may change at any time
+            self._host.keep((backbone, weights), Kept(info, loaded.network.state_dict()))
         return TorchResident(card, info, loaded.network, self._device)
+
+    def is_current(self, resident: Resident) -> bool:
+        """Whether loading it again would use the card that it has: card files may change."""
+        if not resident.card.brought:
+            return True
+        try:
+            return self._catalogue.get(resident.card.name) is resident.card
+        except OffshelfError:  # gone, or bad by now: the next load says which
+            return False
 
 
 class TorchResident:
@@ -139,36 +161,107 @@ class TorchResident:
         for parameter in network.to(device).parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self._lock = threading.Lock()
         self._traced = Traced(network)
-        for tap in card.taps:
-            self._node(tap.name)
+        self._by_node = {
+            self._traced.node(tap.node): tap for tap in reversed(card.taps) if tap.is_whole
+        }
+        self._survey: Survey | None = None
         self._reversed = card.preprocessing.channels == "bgr"
         self._mean = self._per_channel(card.preprocessing.mean)
         self._std = self._per_channel(card.preprocessing.std)
         self._programs: OrderedDict[tuple[fx.Node, ...], fx.GraphModule] = OrderedDict()
-        self._lock = threading.Lock()
+        self._any_size = AnySize(self._traced, card.preprocessing.crop)
+        self._whitenings: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
         self.nbytes = _nbytes(network)
 
     def resolve_tap(self, name: str) -> tuple[str, Tap, bool, str]:
-        """`Card.resolve_tap`, and beyond the card any node of the network's graph by its name."""
-        return self.card.resolve_tap(name)
+        """`Card.resolve_tap`, and beyond the card any node of the network's graph by its name.
+
+        A module's name stands for the last node in it. A node that is one of the card's taps has
+        that tap's canonical name. Raises UnknownName with close matches, and InvalidParameter
+        for a node whose output is no feature of the images.
+        """
+        base, pre = split_tap(name)
+        if base in self.card.tap_names():
+            return self.card.resolve_tap(name)
+        try:
+            node = self._traced.node(base)
+        except KeyError:
+            raise UnknownName(self._unknown(base)) from None
+        tap = self._by_node.get(node) or self._unnamed(node)
+        if pre and not tap.pre:
+            raise InvalidParameter(
+                f"node {base!r} of {self.card.name} is not an activation, so it has no ':pre'"
+            )
+        return tap.name + (":pre" if pre else ""), tap, pre, "none"
+
+    def _unknown(self, name: str) -> str:
+        """The closest of all names; where none is close, the taps: a graph has hundreds."""
+        taps = self.card.tap_names()
+        names = [*taps, *self._traced.names()]
+        close = difflib.get_close_matches(name, names)
+        return unknown(f"tap of {self.card.name}", name, names if close else taps)
+
+    def _unnamed(self, node: fx.Node) -> Tap:
+        """A tap for a node that the card does not name."""
+        name = self._traced.name(node)
+        with self._lock:
+            if self._survey is None:
+                self._survey = Survey(self.card.build, self.card.preprocessing.crop)
+        found = self._survey[name]
+        if found.problem:
+            raise InvalidParameter(
+                f"node {name!r} of {self.card.name} gives no feature of an image: {found.problem}"
+            )
+        return Tap(
+            name,
+            name,
+            found.shape,
+            found.stride,
+            found.receptive_field,
+            self._traced.is_activation(name),
+            found.layout,
+            found.offset,
+        )
+
+    def shape_at(self, tap: str, side: int) -> tuple[int, ...]:
+        """The shape of a canonical tap for an input of side x side pixels.
+
+        At another than the network's own size the linear layers run as convolutions, so that
+        their taps are maps. InvalidParameter where the network cannot run at that size.
+        """
+        _, known, _, _ = self.resolve_tap(tap)
+        try:
+            shape = self._any_size.shape(self._node(tap), side)
+            return arranged_shape(known.layout, shape)
+        except Exception as error:
+            own = self.card.preprocessing.crop
+            advice = (
+                f"a dense view's short sides are to be {own} or more"
+                if side < own
+                else f"it takes inputs of its own {own} pixels alone, as all views but dense make"
+            )
+            raise InvalidParameter(
+                f"{self.card.name} cannot give {tap!r} of dense inputs of {side} pixels: {advice} "
+                f"({_first_line(error)})"
+            ) from error
 
     def forward(
         self, batch: Sequence[Inputs], outputs: Sequence[Output]
     ) -> dict[Output, Sequence[Features]]:
         """Run the inputs of some images once, and hand out every output, an entry an image.
 
-        Each stack of inputs is (k, crop, crop, 3) uint8 RGB. An entry has the tap's shape,
-        pooled, merged over the image's inputs and normalised as asked, in float32 on the host.
+        Each stack of inputs is (k, H, W, 3) uint8 RGB; those of one size run together. An entry
+        has the tap's shape, pooled, merged over the image's inputs and normalised as asked, in
+        float32 on the host.
         """
-        nodes = tuple(dict.fromkeys(self._node(output.tap) for output in outputs))
-        stacks = [stack for inputs in batch for stack in inputs]
         counts = [sum(len(stack) for stack in inputs) for inputs in batch]
+        stacks = [stack for inputs in batch for stack in inputs]
         try:
             with torch.inference_mode():
-                inputs = self._inputs(stacks[0] if len(stacks) == 1 else np.concatenate(stacks))
-                taken = dict(zip(nodes, self._program(nodes)(inputs), strict=True))
-                return {o: _features(o, taken[self._node(o.tap)], counts) for o in outputs}
+                pooled = self._pooled(stacks, outputs)
+                return {o: self._features(o, pooled[o], counts) for o in outputs}
         except RuntimeError as error:
             self._check_device(error)
             raise
@@ -177,9 +270,61 @@ class TorchResident:
         """Free the tensors at once: what is left of a graph has cycles, and goes when it may."""
         with self._lock:
             self._programs.clear()
+            self._whitenings.clear()
             for module in self._traced.root.modules():
                 module._parameters.clear()  # noqa: SLF001 - torch has no public way
                 module._buffers.clear()  # noqa: SLF001
+
+    def _pooled(self, stacks: Sequence[Pixels], outputs: Sequence[Output]) -> dict[Output, Tensor]:
+        """Every output of all inputs in their order, (N, ...) pooled."""
+        sizes = list(dict.fromkeys(stack.shape[1:] for stack in stacks))
+        if len(sizes) == 1:
+            return self._of_one_size(stacks, outputs)
+        alike = [[i for i, s in enumerate(stacks) if s.shape[1:] == size] for size in sizes]
+        parts = [self._of_one_size([stacks[i] for i in places], outputs) for places in alike]
+        order = _order([len(stack) for stack in stacks], alike)
+        return {o: torch.cat([part[o] for part in parts])[order] for o in outputs}
+
+    def _of_one_size(
+        self, stacks: Sequence[Pixels], outputs: Sequence[Output]
+    ) -> dict[Output, Tensor]:
+        inputs = self._inputs(stacks[0] if len(stacks) == 1 else np.concatenate(stacks))
+        side = self.card.preprocessing.crop
+        plain = tuple(dict.fromkeys(self._node(output.tap) for output in outputs))
+        nodes = plain
+        if inputs.shape[2:] != (side, side):
+            nodes = tuple(self._any_size.twin(node) for node in plain)
+        taken = dict(zip(plain, self._program(nodes)(inputs), strict=True))
+        return {o: pool(o.pooling, self._arranged(o, taken[self._node(o.tap)])) for o in outputs}
+
+    def _features(
+        self, output: Output, pooled: Tensor, counts: Sequence[int]
+    ) -> Sequence[Features]:
+        """Finish on the device, then bring to the host: an entry an image of `counts` inputs."""
+        if len(set(counts)) == 1:
+            return list(self._host(output, pooled.reshape(-1, counts[0], *pooled.shape[1:])))
+        parts: Iterable[Tensor] = torch.split(pooled, list(counts))
+        return [self._host(output, part.unsqueeze(0))[0] for part in parts]
+
+    def _host(self, output: Output, values: Tensor) -> Features:
+        """Merge and normalise (N, k, ...), and bring it to the host as float32."""
+        whitenings = {w.digest: self._whitening(w) for w in output.whitenings}
+        leading = 2 if output.merge == "stack" else 1
+        merged = merge(output.merge, values)
+        normalised = normalise(output.normalisation, merged, leading, whitenings)
+        features: Features = normalised.to("cpu", torch.float32).contiguous().numpy()
+        return features
+
+    def _whitening(self, whitening: Whitening) -> tuple[Tensor, Tensor]:
+        """Its mean and matrix on the device, which keeps those that were used last."""
+        kept = self._whitenings.pop(whitening.digest, None)
+        if kept is None:
+            mean = torch.tensor(whitening.mean, device=self._device)
+            kept = mean, torch.tensor(whitening.matrix, device=self._device)
+        self._whitenings[whitening.digest] = kept
+        if len(self._whitenings) > MAX_WHITENINGS:
+            self._whitenings.popitem(last=False)
+        return kept
 
     def _check_device(self, cause: RuntimeError) -> None:
         """Raise DeviceLost if the device no longer answers: CUDA errors stick to a process."""
@@ -192,8 +337,14 @@ class TorchResident:
 
     def _node(self, tap: str) -> fx.Node:
         """The graph node of a canonical tap name."""
-        _, known, pre, _ = self.card.resolve_tap(tap)
+        _, known, pre, _ = self.resolve_tap(tap)
         return self._traced.before(known.node) if pre else self._traced.node(known.node)
+
+    def _arranged(self, output: Output, values: Tensor) -> Tensor:
+        """What a node gave, as the tap hands it out; as a map where it is to be pooled."""
+        _, tap, _, _ = self.resolve_tap(output.tap)
+        whole = arranged(tap.layout, values)
+        return whole if output.pooling == "none" else poolable(tap.kind, whole)
 
     def _program(self, nodes: tuple[fx.Node, ...]) -> fx.GraphModule:
         """The network up to these nodes and no further."""
@@ -209,11 +360,11 @@ class TorchResident:
 
         Where the network wants B, G, R the channels are turned round first, as bytes.
         """
-        side = self.card.preprocessing.crop
-        if batch.dtype != np.uint8 or batch.shape[1:] != (side, side, 3):
+        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
+            side = self.card.preprocessing.crop
             raise InvalidParameter(
-                f"a batch for {self.card.name} is uint8 of (N, {side}, {side}, 3), "
-                f"not {batch.dtype} of {batch.shape}"
+                f"a batch for {self.card.name} is uint8 of (N, {side}, {side}, 3), or of another "
+                f"size for a dense view, not {batch.dtype} of {batch.shape}"
             )
         pixels = torch.from_numpy(np.ascontiguousarray(batch)).to(self._device)
         if self._reversed:
@@ -249,18 +400,15 @@ def _pick_device(wanted: str) -> torch.device:
     return torch.device("cuda", index)
 
 
-def _features(output: Output, values: Tensor, counts: Sequence[int]) -> Sequence[Features]:
-    """Finish on the device, then bring to the host: an entry an image of `counts` inputs."""
-    pooled = pool(output.pooling, values)
-    if len(set(counts)) == 1:
-        return list(_host(output, pooled.reshape(-1, counts[0], *pooled.shape[1:])))
-    parts: Iterable[Tensor] = torch.split(pooled, list(counts))
-    return [_host(output, part.unsqueeze(0))[0] for part in parts]
+def _order(lengths: Sequence[int], alike: Sequence[Sequence[int]]) -> list[int]:
+    """Where the inputs of stacks are, in their order, once the stacks are put together `alike`."""
+    starts = [0] * len(lengths)
+    place = 0
+    for number in itertools.chain.from_iterable(alike):
+        starts[number] = place
+        place += lengths[number]
+    return [s + i for s, length in zip(starts, lengths, strict=True) for i in range(length)]
 
 
-def _host(output: Output, values: Tensor) -> Features:
-    """Merge and normalise (N, k, ...), and bring it to the host as float32."""
-    merged = merge(output.merge, values)
-    normalised = normalise(output.normalisation, merged, 2 if output.merge == "stack" else 1)
-    features: Features = normalised.to("cpu", torch.float32).contiguous().numpy()
-    return features
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import safetensors.numpy
 
-from offshelf.errors import DependencyError
-from offshelf.schemas import ErrorBody
+from offshelf.errors import DependencyError, UnknownName
+from offshelf.schemas import ErrorBody, FeatureSet
 from offshelf.store import layout
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Shard:
     def unpack(cls, data: bytes) -> Shard:
         """Inverse of `pack`."""
         tensors = safetensors.numpy.load(data)
-        errors = json.loads(_metadata(data)["errors"])
+        errors = json.loads(read_metadata(data)["errors"])
         known = {int(index): ErrorBody(**error) for index, error in errors.items()}
         return cls(tensors["rows"], tensors["kept"], known)
 
@@ -58,6 +58,15 @@ class Matrix:
     rows: NDArray[np.float32]
     kept: NDArray[np.int64]
     errors: Mapping[int, ErrorBody]
+
+
+def load_feature_set(store: Store, owner: str, feature_set_id: str) -> FeatureSet:
+    """The manifest of a feature set; UnknownName when there is none."""
+    try:
+        data = store.get(layout.feature_set(owner, feature_set_id))
+    except UnknownName:
+        raise UnknownName(f"no feature set {feature_set_id!r}") from None
+    return FeatureSet.model_validate_json(data)
 
 
 def read_shards(store: Store, dataset_id: str, fingerprint: str, shards: int) -> Iterator[Shard]:
@@ -104,7 +113,7 @@ def _allocate(shape: tuple[int, int], file: Path) -> NDArray[np.float32]:
     return mapped
 
 
-def _metadata(data: bytes) -> dict[str, str]:
+def read_metadata(data: bytes) -> dict[str, str]:
     """The metadata of a safetensors file, which `safetensors.numpy` reads from files only.
 
     The format: 8 bytes with the header's length, little-endian, then the header as JSON.

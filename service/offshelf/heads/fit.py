@@ -29,6 +29,8 @@ from offshelf.heads.scoring import score
 from offshelf.schemas import Metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 REQUEST_ERROR_STATUS: Final = 3
@@ -141,12 +143,12 @@ def end_with_parent(parent: int, workdir: Path) -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
-def main(arguments: list[str]) -> int:
-    """Entry point: the working directory, and the process id of the parent."""
+def run_child(work: Callable[[Path], None], arguments: list[str]) -> int:
+    """Do `work` as a child process; its arguments are the working directory and the parent's id."""
     workdir, parent = Path(arguments[0]), int(arguments[1])
     end_with_parent(parent, workdir)
     try:
-        fit(workdir)
+        work(workdir)
     except RequestError as error:
         (workdir / "error.json").write_text(json.dumps(ErrorInfo.of(error).to_dict()))
         return REQUEST_ERROR_STATUS
@@ -154,4 +156,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_child(fit, sys.argv[1:]))

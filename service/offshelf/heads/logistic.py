@@ -2,26 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from offshelf.heads.interface import SOLVERS
+from offshelf.heads.recipe import Recipe, as_solver
 
-import numpy as np
-
-from offshelf.heads.interface import SOLVERS, Fitted, row_per_class
-from offshelf.heads.solving import fit_recording
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-MAX_ITERATIONS: Final = 5_000
-
-
-def fit(X: NDArray[np.float32], y: NDArray[np.int64], C: float) -> Fitted:
-    """Fit with scikit-learn's LogisticRegression, L2 penalty, L-BFGS; the intercept is free."""
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=C, solver="lbfgs", max_iter=MAX_ITERATIONS)
-    warnings = fit_recording(model, X.astype(np.float64), y)
-    return row_per_class(model.coef_, model.intercept_, warnings)
-
-
-SOLVERS.add("logreg", fit)
+SOLVERS.add("logreg", as_solver(Recipe("softmax")))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Weights of the heads used last; those of a thousand classes may take 100 MB each.
 WEIGHTS_KEPT: Final = 8
+# Kinds whose scores are the logits of one softmax over the classes.
+SOFTMAX_KINDS: Final = ("logreg", "logreg-dropout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class LinearHead:
 
         They sum to 1, unless an image may have many labels.
         """
-        if self.card.kind != "logreg":
+        if self.card.kind not in SOFTMAX_KINDS:
             raise InvalidParameter(f"head {self.card.id} is an {self.card.kind}: no probabilities")
         scores = self.decision(X).astype(np.float64)
         if self.card.multi_label:  # each class for itself; tanh, as exp would overflow
@@ -69,7 +71,7 @@ class LinearHead:
 
     def scores(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """What predictions show: probabilities where the head has them, else margins."""
-        return self.probabilities(X) if self.card.kind == "logreg" else self.decision(X)
+        return self.probabilities(X) if self.card.kind in SOFTMAX_KINDS else self.decision(X)
 
     def check(self, spec: FeatureSpec) -> None:
         """FingerprintMismatch, naming the fields that differ, unless it was trained on `spec`."""

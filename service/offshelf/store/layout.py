@@ -61,3 +61,18 @@ def head_card(owner: str, head_id: str) -> str:
 def heads(owner: str) -> str:
     """The folder of an owner's heads."""
     return f"owners/{owner}/heads"
+
+
+def whitening(digest: str) -> str:
+    """A PCA-whitening by the digest of its tensors (safetensors)."""
+    return f"whitenings/{digest}.safetensors"
+
+
+def transform_card(owner: str, digest: str) -> str:
+    """The card of a whitening: written last, so it is the commit."""
+    return f"{transforms(owner)}/{digest}.json"
+
+
+def transforms(owner: str) -> str:
+    """The folder of the cards of an owner's whitenings."""
+    return f"owners/{owner}/transforms"

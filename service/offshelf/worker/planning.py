@@ -74,7 +74,7 @@ class Pinned:
 
 
 def request_of(job: Job) -> Request:
-    """The body of the POST that made the job."""
+    """The body of the POST that made the job, which is for features of a dataset."""
     if job.kind == HEAD:
         return HeadRequest.model_validate(job.params)
     if job.kind == FEATURE_SET:

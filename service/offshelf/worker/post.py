@@ -28,7 +28,8 @@ LACKS_S: Final = 60.0
 class Post:
     """Kept up to date by the heartbeat, read by the intake; no method raises.
 
-    `describe` lists the backbones, `others` the stations of all live workers by id.
+    `describe` lists the backbones, `others` the stations of all live workers by id; `fetches`
+    says whether weights that are not here may be downloaded.
     """
 
     def __init__(
@@ -38,12 +39,15 @@ class Post:
         residency: Residency,
         describe: Callable[[], list[BackboneBody]],
         others: Callable[[], Mapping[str, Station]],
+        *,
+        fetches: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._id = worker_id
         self._residency = residency
         self._describe = describe
         self._others = others
+        self._fetches = fetches
         self._clock = clock
         self._beats = 0
         self._lacking: dict[str, float] = {}
@@ -56,7 +60,9 @@ class Post:
         if self._beats % CATALOGUE_BEATS == 0:
             self.catalogue = self._describe()
             self.station = replace(
-                self.station, serves=_serves(self.catalogue), holds=_holds(self.catalogue)
+                self.station,
+                serves=_serves(self.catalogue, self._fetches),
+                holds=_serves(self.catalogue, fetches=False),
             )
         self._beats += 1
         try:
@@ -106,13 +112,10 @@ class Post:
         return frozenset(name for name, _ in keys)
 
 
-def _serves(catalogue: Sequence[BackboneBody]) -> frozenset[str]:
-    """The backbones whose weights are here or can be fetched."""
+def _serves(catalogue: Sequence[BackboneBody], fetches: bool) -> frozenset[str]:
+    """The backbones whose weights are here, and with `fetches` those that can be fetched."""
     return frozenset(
-        body.name for body in catalogue if body.weights["present"] or body.weights["url"]
+        body.name
+        for body in catalogue
+        if body.weights["present"] or (fetches and body.weights["url"])
     )
-
-
-def _holds(catalogue: Sequence[BackboneBody]) -> frozenset[str]:
-    """The backbones whose weights are here."""
-    return frozenset(body.name for body in catalogue if body.weights["present"])

@@ -34,12 +34,14 @@ from offshelf.queue.tasks import Step
 from offshelf.schemas import (
     FEATURE_SET,
     HEAD,
+    TRANSFORM,
     Dataset,
     ErrorBody,
     FeatureSet,
     Head,
     HeadRequest,
     ProtocolReport,
+    TransformRequest,
     WeightsBody,
 )
 from offshelf.store import layout
@@ -55,6 +57,7 @@ from offshelf.worker.planning import (
 )
 from offshelf.worker.reporting import report_of
 from offshelf.worker.unreadable import unreadable
+from offshelf.worker.whitening import fit_whitening
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +114,7 @@ class JobSteps:
         self._run(job_id, self._finish)
 
     def train(self, job_id: str) -> None:
-        """Fit the head of a job, unless it is there already."""
+        """Fit the head of a job, unless it is there already; or its whitening."""
         self._run(job_id, self._train)
 
     def fail(self, job_id: str, error: BaseException) -> None:
@@ -156,6 +159,9 @@ class JobSteps:
         return check
 
     def _start(self, job: Job) -> None:
+        if job.kind == TRANSFORM:
+            self._send_to_training(job)
+            return
         request = request_of(job)
         dataset = self._dataset(job.owner, request.dataset)
         check_request(dataset, self._description(dataset), request)
@@ -181,15 +187,21 @@ class JobSteps:
 
     def _finish(self, job: Job) -> None:
         if job.kind == HEAD:
-            self._jobs.advance(job.id, JobState.RUNNING, stage=WAITING_TO_TRAIN)
-            self._queue.enqueue(Step.TRAIN, job.id)
+            self._send_to_training(job)
             return
         features = self._manifest(job)
         key = layout.feature_set(job.owner, features.id)
         self._store.put_new(key, features.model_dump_json().encode())
         self._jobs.advance(job.id, JobState.SUCCEEDED, result={FEATURE_SET: features.id})
 
+    def _send_to_training(self, job: Job) -> None:
+        self._jobs.advance(job.id, JobState.RUNNING, stage=WAITING_TO_TRAIN)
+        self._queue.enqueue(Step.TRAIN, job.id)
+
     def _train(self, job: Job) -> None:
+        if job.kind == TRANSFORM:
+            self._whiten(job)
+            return
         head_id = head_id_of(job)
         if not self._store.exists(layout.head_card(job.owner, head_id)):
             self._jobs.advance(job.id, JobState.RUNNING, stage="training")
@@ -202,6 +214,14 @@ class JobSteps:
             **({"figures": card.protocol.figures} if card.protocol else {}),
             "warnings": card.warnings,
         }
+        self._jobs.advance(job.id, JobState.SUCCEEDED, result=result)
+
+    def _whiten(self, job: Job) -> None:
+        self._jobs.advance(job.id, JobState.RUNNING, stage="training")
+        request = TransformRequest.model_validate(job.params)
+        check = self._watch(job.id)
+        card = fit_whitening(self._store, self._trainer, job.owner, request, check, self._clock())
+        result = {TRANSFORM: card.id, "step": card.step, "explained": card.explained}
         self._jobs.advance(job.id, JobState.SUCCEEDED, result=result)
 
     def _shard_size(self, dataset_id: str) -> int:

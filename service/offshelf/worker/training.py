@@ -86,9 +86,18 @@ class Trainer:
         """Fit on `X.npy` of `workdir`. What `check`, called all along, raises kills the child."""
         params.write(workdir)
         training_set.write(workdir)
+        self.run("offshelf.heads.fit", workdir, check)
+        coef, intercept = unpack_weights((workdir / "head.safetensors").read_bytes())
+        return Trained(coef, intercept, np.load(workdir / "scores.npy"), Report.read(workdir))
+
+    def run(self, module: str, workdir: Path, check: Callable[[], None]) -> None:
+        """Run a module of ours on `workdir` in a child process, to its end.
+
+        What it says that the caller did wrong is raised, and WorkerError where it breaks.
+        """
         with (workdir / "log.txt").open("wb") as log:
             child = subprocess.Popen(  # noqa: S603 - our own module, by our own interpreter
-                [sys.executable, "-m", "offshelf.heads.fit", str(workdir), str(getpid())],
+                [sys.executable, "-m", module, str(workdir), str(getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -99,7 +108,7 @@ class Trainer:
         finally:
             child.kill()
             child.wait(KILL_WAIT_S)
-        return _result(workdir, child.returncode)
+        _check_status(workdir, child.returncode)
 
     def _await(self, child: subprocess.Popen[bytes], check: Callable[[], None]) -> None:
         deadline_s = time.monotonic() + self.timeout_s
@@ -114,12 +123,10 @@ class Trainer:
                 raise InvalidParameter(f"the training took longer than {self.timeout_s:g} s")
 
 
-def _result(workdir: Path, status: int) -> Trained:
+def _check_status(workdir: Path, status: int) -> None:
     if status == REQUEST_ERROR_STATUS:
         error = json.loads((workdir / "error.json").read_text())
         raise ErrorInfo.from_dict(error).to_exception()
     if status != 0:
         log = (workdir / "log.txt").read_text(errors="replace")
         raise WorkerError(f"the training process ended with status {status}: {log[-2000:]}")
-    coef, intercept = unpack_weights((workdir / "head.safetensors").read_bytes())
-    return Trained(coef, intercept, np.load(workdir / "scores.npy"), Report.read(workdir))

@@ -10,11 +10,13 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from dramatiq import Worker
 
 from offshelf.core.jobs import JobState
 from offshelf.errors import DependencyError, WorkerError
+from offshelf.heads import whitening
 from offshelf.heads.model import load_card
 from offshelf.queue import broker as broker_module
 from offshelf.queue import connection
@@ -25,7 +27,13 @@ from offshelf.queue.tasks import BULK, DramatiqJobQueue, Step, declare_actors
 from offshelf.worker.metrics import WorkerMetrics
 from offshelf.worker.steps import JobSteps
 from offshelf.worker.training import Trainer
-from tests.unit.worker.fakes import FakeExtractor, MemoryStore, put_dataset, separable
+from tests.unit.worker.fakes import (
+    FakeExtractor,
+    MemoryStore,
+    features_of,
+    put_dataset,
+    separable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -119,6 +127,49 @@ def test_a_head_says_which_images_could_not_be_read(rig: Rig) -> None:
     assert warning.startswith(f"1 of 16 images could not be read: {path} (")
     card = load_card(rig.store, "default", result["head"])
     assert card.warnings == result["warnings"]
+
+
+def test_a_whitening_is_fitted_on_a_feature_set(rig: Rig) -> None:
+    images = separable(10)
+    images["dark"][2] = b"bad image"
+    dataset = put_dataset(rig.store, images)
+    job_id = rig.post("feature_set", dataset=dataset.id, taps=["fc7", "conv5"])
+    rig.wait(job_id, JobState.SUCCEEDED)
+    features = rig.jobs.get(job_id).result["feature_set"]
+    job_id = rig.post("transform", feature_set=features, tap="fc7", dimensions=3)
+    assert rig.wait(job_id, JobState.SUCCEEDED, JobState.FAILED) is JobState.SUCCEEDED
+    result = rig.jobs.get(job_id).result
+    made = whitening.load(rig.store, result["transform"])
+    good = [image for image in images["bright"] + images["dark"] if not image.startswith(b"bad")]
+    X = np.stack([features_of(image, "fc7") for image in good])
+    want = whitening.fit(X, 3)
+    np.testing.assert_allclose(made.matrix, want.matrix, rtol=1e-5)
+    np.testing.assert_allclose(made.mean, want.mean, rtol=1e-6)
+    card = whitening.load_card(rig.store, "default", made.digest)
+    assert (card.samples, card.inputs, card.dimensions, card.tap) == (19, 6, 3, "fc7")
+    assert (card.step, card.fingerprint) == (result["step"], made.spec.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"dimensions": 3}, "has the taps conv5, fc7; none was named"),
+        ({"dimensions": 7, "tap": "fc7"}, "ask for 6 at most"),
+        ({"dimensions": 3, "feature_set": "features-none"}, "no feature set"),
+    ],
+)
+def test_a_whitening_that_cannot_be_fails_with_the_reason(
+    rig: Rig, params: dict[str, object], says: str
+) -> None:
+    dataset = put_dataset(rig.store, separable(8))
+    job_id = rig.post("feature_set", dataset=dataset.id, taps=["fc7", "conv5"])
+    rig.wait(job_id, JobState.SUCCEEDED)
+    features = rig.jobs.get(job_id).result["feature_set"]
+    job_id = rig.post("transform", **{"feature_set": features, **params})
+    assert rig.wait(job_id, JobState.SUCCEEDED, JobState.FAILED) is JobState.FAILED
+    error = rig.jobs.get(job_id).error
+    assert error is not None
+    assert says in error.message
 
 
 def test_an_expected_error_is_logged_without_a_traceback(

@@ -271,7 +271,11 @@ def backbone(name: str, *, present: bool = True) -> BackboneBody:
     """A backbone as a worker publishes it."""
     return BackboneBody(
         name=name,
-        taps=[TapBody(name="fc7", shape=[6], stride=None, receptive_field=None, pre=True)],
+        taps=[
+            TapBody(
+                name="fc7", shape=[6], stride=None, receptive_field=None, pre=True, kind="vector"
+            )
+        ],
         aliases={"penultimate": "fc7"},
         preprocessing={"resize": 256, "crop": 224},
         classes=1000,

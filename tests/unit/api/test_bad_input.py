@@ -94,7 +94,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], int, str]] = {
                                 422, "invalid_parameter"),
     "long backbone": ("POST", PATH + "?backbone=" + "x" * 65, {"files": files(b"a")}, 422,
                       "invalid_parameter"),
-    "long tap": ("POST", PATH + "?taps=" + "x" * 65, {"files": files(b"a")}, 422,
+    "long tap": ("POST", PATH + "?taps=" + "x" * 129, {"files": files(b"a")}, 422,
                  "invalid_parameter"),
     "long pool": ("POST", PATH + "?pool=" + "x" * 65, {"files": files(b"a")}, 422,
                   "invalid_parameter"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torchvision import models
 
+from offshelf.backbones.imagenet import NETWORKS
 from offshelf.backbones.interface import BACKBONES, Alias, Card, Tap, register
 from offshelf.engine.graph import Traced
 from offshelf.errors import InvalidParameter, UnknownName
@@ -19,16 +21,19 @@ from offshelf.errors import InvalidParameter, UnknownName
 if TYPE_CHECKING:
     from offshelf.backbones.interface import PublishedWeights
 
-TORCHVISION = {
-    "alexnet": models.AlexNet_Weights,
-    "vgg16": models.VGG16_Weights,
-    "resnet50": models.ResNet50_Weights,
-    "squeezenet1_0": models.SqueezeNet1_0_Weights,
-}
+# Networks of convolutions, pools and sums alone, whose geometry `Geometry` can work out.
+PLAIN = ("alexnet", "embednet", "resnet18", "resnet50", "squeezenet1_0", "squeezenet1_1", "vgg11",
+         "vgg16", "vgg19_bn", "wide_resnet50_2")  # fmt: skip
+PUBLISHED = [
+    member
+    for name in models.list_models(module=models)
+    for member in models.get_model_weights(name)
+    if member.meta["categories"]
+]
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish)
 
 
-@pytest.fixture(params=BACKBONES.names())
+@pytest.fixture(params=PLAIN)
 def card(request: pytest.FixtureRequest) -> Card:
     return BACKBONES.get(request.param)
 
@@ -39,7 +44,7 @@ class Geometry:
     def __init__(self, network: nn.Module, side: int) -> None:
         self.traced = Traced(network)
         self.graph = self.traced._graph
-        self.root = self.traced._root
+        self.root = self.traced.root
         module = fx.GraphModule(self.root, self.graph)
         ShapeProp(module).propagate(torch.empty(1, 3, side, side, device="meta"))
         self.known: dict[fx.Node, tuple[int, int]] = {}
@@ -98,48 +103,118 @@ def test_a_tap_has_a_pre_exactly_if_it_is_an_activation(card: Card) -> None:
         traced = Traced(card.build())
     for tap in card.taps:
         node = traced.node(tap.node)
-        module = traced._root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        module = traced.root.get_submodule(str(node.target)) if node.op == "call_module" else None
         assert tap.pre == isinstance(module, ACTIVATIONS), tap
 
 
 def test_the_known_table_of_receptive_fields() -> None:
     # Araujo et al., "Computing receptive fields of convolutional neural networks".
+    # fmt: off
     table = {
-        "alexnet": {"conv2": (51, 8), "conv5": (163, 16), "pool5": (195, 32), "fc6": (355, None)},
-        "vgg16": {"conv3_3": (40, 4), "conv5_3": (196, 16), "pool5": (212, 32), "fc6": (404, None)},
-        "resnet50": {"conv5": (427, 32)},
+        "alexnet": {"conv1": (11, 4), "pool1": (19, 8), "conv2": (51, 8), "pool2": (67, 16),
+                    "conv3": (99, 16), "conv4": (131, 16), "conv5": (163, 16),
+                    "pool5": (195, 32), "fc6": (355, None)},
+        "vgg16": {"conv1_2": (5, 1), "pool1": (6, 2), "conv2_2": (14, 2), "pool2": (16, 4),
+                  "conv3_3": (40, 4), "pool3": (44, 8), "conv4_3": (92, 8), "pool4": (100, 16),
+                  "conv5_3": (196, 16), "pool5": (212, 32), "fc6": (404, None)},
+        "vgg19": {"conv3_4": (48, 4), "conv4_4": (116, 8), "conv5_4": (252, 16),
+                  "pool5": (268, 32), "fc6": (460, None)},
+        "resnet50": {"conv5": (427, 32), "pool5": (619, None)},
     }
+    # fmt: on
     for backbone, rows in table.items():
         taps = {tap.name: tap for tap in BACKBONES.get(backbone).taps}
         for name, (field, stride) in rows.items():
             assert (taps[name].receptive_field, taps[name].stride) == (field, stride)
+    offsets = {tap.name: tap.offset for tap in BACKBONES.get("alexnet").taps}
+    assert [offsets[n] for n in ("conv1", "conv2", "conv5", "pool5")] == [3, 7, 15, 31]
 
 
-@pytest.mark.parametrize("name", sorted(TORCHVISION))
-def test_published_weights_are_torchvisions_first(name: str) -> None:
-    card, theirs = BACKBONES.get(name), TORCHVISION[name].IMAGENET1K_V1
+def test_there_is_a_card_for_every_classifier_of_torchvision_and_no_other() -> None:
+    assert set(models.list_models(module=models)) == set(NETWORKS)
+    assert set(NETWORKS) <= set(BACKBONES.names())
+    assert len(NETWORKS) == 80
+
+
+def test_every_published_set_of_weights_has_its_card() -> None:
+    cards = [BACKBONES.get(name) for name in NETWORKS]
+    ours = {(card.name, w) for card in cards for w in (card.weights.name, *card.others)}
+    assert ours == {(_network(member), member.name) for member in PUBLISHED}
+    # What is left out: convolutions of VGG-16 without numbers for fc6, fc7 and the classes.
+    everything = [m for n in NETWORKS for m in models.get_model_weights(n)]
+    assert set(everything) - set(PUBLISHED) == {models.VGG16_Weights.IMAGENET1K_FEATURES}
+
+
+def _network(member: models.WeightsEnum) -> str:
+    return next(n for n in NETWORKS if models.get_model_weights(n) is type(member))
+
+
+@pytest.mark.parametrize("member", PUBLISHED, ids=str)
+def test_published_weights_are_as_torchvision_says(member: models.WeightsEnum) -> None:
+    card = BACKBONES.get(_network(member)).with_weights(member.name)
     ours: PublishedWeights = card.weights
-    assert (ours.name, ours.url) == (theirs.name, theirs.url)
-    assert ours.filename == theirs.url.rsplit("/", 1)[-1]
-    assert f"-{ours.sha256_prefix}.pth" in theirs.url
-    assert len(ours.sha256_prefix) == 8
-    assert ours.top1 == theirs.meta["_metrics"]["ImageNet-1K"]["acc@1"]
-    assert card.classes == len(theirs.meta["categories"])
-    preset, pre = theirs.transforms(), card.preprocessing
+    assert (ours.name, ours.url) == (member.name, member.url)
+    assert f"-{ours.sha256_prefix}.pth" in member.url
+    assert re.fullmatch("[0-9a-f]{8}|[0-9a-f]{10}", ours.sha256_prefix)
+    assert ours.top1 == member.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+    assert card.classes == len(member.meta["categories"]) == card.taps[-1].shape[0]
+    preset, pre = member.transforms(), card.preprocessing
     assert (preset.resize_size, preset.crop_size) == ([pre.resize], [pre.crop])
     assert (tuple(preset.mean), tuple(preset.std)) == (pre.mean, pre.std)
     assert preset.interpolation.value == pre.interpolation
     assert "non-commercial" in ours.licence
+    assert ("CC-BY-NC 4.0" in ours.licence) == ("SWAG" in str(member.meta.get("license")))
+
+
+def test_the_first_weights_are_pinned_and_never_todays_default() -> None:
+    for name in NETWORKS:
+        card, first = BACKBONES.get(name), next(iter(models.get_model_weights(name)))
+        assert card.pinned
+        assert not any(other.pinned for other in card.others.values())
+        if name in ("regnet_y_128gf", "vit_h_14"):
+            assert card.weights.name == "IMAGENET1K_SWAG_LINEAR_V1"
+        else:
+            assert card.weights.name == first.name == "IMAGENET1K_V1"
+
+
+def test_another_size_of_input_has_shapes_of_its_own() -> None:
+    small = BACKBONES.get("vit_b_16")
+    large = small.with_weights("IMAGENET1K_SWAG_E2E_V1")
+    assert (small.preprocessing.crop, large.preprocessing.crop) == (224, 384)
+    shapes = [{tap.name: tap.shape for tap in card.taps} for card in (small, large)]
+    assert [s["tokens"] for s in shapes] == [(197, 768), (577, 768)]
+    assert [s["patches"] for s in shapes] == [(768, 14, 14), (768, 24, 24)]
+    with torch.device("meta"):
+        assert large.build().encoder.pos_embedding.shape == (1, 577, 768)
 
 
 def test_names_are_the_fields() -> None:
-    taps = {name: BACKBONES.get(name).tap_names() for name in TORCHVISION}
-    for name in ("alexnet", "vgg16"):
-        wanted = {"conv1", "conv2", "conv3", "conv4", "conv5", "pool5", "fc6", "fc7", "logits"}
-        assert wanted <= set(taps[name])
-    assert {f"fire{i}" for i in range(2, 10)} <= set(taps["squeezenet1_0"])
-    assert {f"layer{i}" for i in range(1, 5)} <= set(taps["resnet50"])
-    assert all("penultimate" in names and "logits" in names for names in taps.values())
+    wanted = {
+        "alexnet": "conv1 conv2 conv3 conv4 conv5 pool5 fc6 fc7",
+        "vgg11": "conv1_1 conv3_2 conv5_2 conv5 pool5 fc6 fc7",
+        "vgg19_bn": "conv1_1 conv3_4 conv5_4 conv5 pool5 fc6 fc7",
+        "googlenet": "conv1 inception3a inception4e inception5b pool5",
+        "inception_v3": "Conv2d_1a_3x3 Mixed_5b Mixed_6e Mixed_7c",
+        "resnext50_32x4d": "conv1 layer1 layer2 layer3 layer4 conv5 pool5",
+        "squeezenet1_1": "fire2 fire3 fire4 fire5 fire6 fire7 fire8 fire9 conv10",
+        "densenet201": "conv1 block1 transition1 block4 pool5",
+        "mobilenet_v2": "conv1 stage1 stage7 conv_last pool",
+        "mobilenet_v3_large": "conv1 stage1 stage6 conv_last pool fc",
+        "mnasnet1_3": "conv1 stage1 stage7 conv_last pool",
+        "shufflenet_v2_x2_0": "conv1 stage2 stage3 stage4 conv5 pool5",
+        "efficientnet_b7": "conv1 stage1 stage7 conv_last pool",
+        "efficientnet_v2_s": "conv1 stage1 stage6 conv_last pool",
+        "convnext_large": "stem stage1 stage4 pool",
+        "regnet_y_32gf": "stem stage1 stage4 block4 pool",
+        "vit_h_14": "embedding block1 block32 tokens patches cls",
+        "swin_v2_b": "stem stage1 stage4 norm pool",
+        "maxvit_t": "stem stage1 stage4 pool fc",
+    }
+    for name, taps in wanted.items():
+        assert set(taps.split()) <= set(BACKBONES.get(name).tap_names()), name
+    every = [BACKBONES.get(name) for name in BACKBONES.names()]
+    assert all(card.taps[-1].name == "logits" for card in every)
+    assert all("penultimate" in card.tap_names() for card in every)
 
 
 def test_resolving_follows_aliases_and_keeps_pre() -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from offshelf.backbones import download
 from offshelf.backbones.download import Patience, fetch
 from offshelf.backbones.interface import BACKBONES
+from offshelf.backbones.records import record_of
 from offshelf.backbones.weights import load
 from offshelf.errors import DependencyError, WeightsMissing
 from offshelf.settings import Settings
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 BODY = bytes(range(256)) * 10_000  # more than one chunk
 PREFIX = hashlib.sha256(BODY).hexdigest()[:8]
-QUICK = Patience(connect_s=2, read_s=0.2, total_s=5)
+SHA256 = hashlib.sha256(BODY).hexdigest()
+QUICK = Patience(connect_s=2, read_s=0.2, total_s=5, pauses=(0, 0))
 
 
 @contextmanager
@@ -56,10 +57,27 @@ def sends(body: bytes, length: int | None = None) -> Callable[[BaseHTTPRequestHa
     return answer
 
 
-def assert_fails(target: Path, url: str, says: str, patience: Patience = QUICK) -> None:
+def assert_fails(
+    target: Path, url: str, says: str, patience: Patience = QUICK, kept: int = 0
+) -> None:
+    """The download fails and says so; of it there is no more than a part, to go on with."""
     with pytest.raises(DependencyError, match=says):
         fetch(url, target, PREFIX, patience)
-    assert list(target.parent.iterdir()) == []
+    assert not target.exists()
+    assert not record_of(target).exists()
+    assert (part_of(target).stat().st_size if part_of(target).exists() else 0) == kept
+
+
+def part_of(target: Path) -> Path:
+    return target.with_name(target.name + ".part")
+
+
+def digest(target: Path) -> str:
+    return hashlib.sha256(target.read_bytes()).hexdigest()
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture
@@ -70,8 +88,9 @@ def target(tmp_path: Path) -> Path:
 def test_a_whole_file_with_the_right_hash_arrives(target: Path) -> None:
     with server(sends(BODY)) as url:
         fetch(f"{url}/network.pth", target, PREFIX, QUICK)
-    assert target.read_bytes() == BODY
-    assert list(target.parent.iterdir()) == [target]
+    assert digest(target) == SHA256
+    assert files(target.parent) == ["network.pth", "network.pth.sha256"]
+    assert record_of(target).read_text() == f"{SHA256}  network.pth\n"
 
 
 def test_a_wrong_hash_leaves_nothing(target: Path) -> None:
@@ -79,9 +98,9 @@ def test_a_wrong_hash_leaves_nothing(target: Path) -> None:
         assert_fails(target, f"{url}/network.pth", f"has sha256 .*, not {PREFIX}")
 
 
-def test_a_broken_line_leaves_nothing(target: Path) -> None:
+def test_a_broken_line_leaves_a_part(target: Path) -> None:
     with server(sends(BODY[:1000], length=len(BODY))) as url:
-        assert_fails(target, url, "RemoteProtocolError")
+        assert_fails(target, url, "RemoteProtocolError", kept=1000)
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
@@ -106,12 +125,11 @@ def test_a_server_that_falls_silent_times_out(target: Path) -> None:
         over.wait(20)
 
     with server(silent) as url:
-        assert_fails(target, url, "did not answer in time")
+        assert_fails(target, url, "did not answer in time", kept=1000)
         over.set()
 
 
-def test_a_server_that_trickles_times_out(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "CHUNK_BYTES", 1000)
+def test_a_server_that_trickles_times_out(target: Path) -> None:
     over = threading.Event()
 
     def trickle(handler: BaseHTTPRequestHandler) -> None:
@@ -122,8 +140,10 @@ def test_a_server_that_trickles_times_out(target: Path, monkeypatch: pytest.Monk
             handler.wfile.write(BODY[start : start + 1000])
 
     with server(trickle) as url:
-        assert_fails(target, url, "not finished after 0 s", replace(QUICK, total_s=0.1))
+        with pytest.raises(DependencyError, match="not finished after 0 s"):
+            fetch(url, target, PREFIX, replace(QUICK, total_s=0.1))
         over.set()
+    assert not target.exists()
 
 
 def test_nobody_there_is_told(target: Path) -> None:
@@ -146,7 +166,7 @@ def test_redirects_are_followed(target: Path) -> None:
 
     with server(answer) as url:
         fetch(f"{url}/network.pth", target, PREFIX, QUICK)
-    assert target.read_bytes() == BODY
+    assert digest(target) == SHA256
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
@@ -161,6 +181,7 @@ def test_a_bar_is_shown_where_somebody_watches(
     with server(sends(BODY)) as url:
         fetch(url, target, PREFIX, QUICK)
         assert capsys.readouterr().err == ""
+        target.unlink()
         monkeypatch.setattr("sys.stderr.isatty", lambda: True)
         fetch(url, target, PREFIX, QUICK)
     assert "network.pth" in capsys.readouterr().err
@@ -185,7 +206,7 @@ def test_missing_weights_come_from_the_mirror_into_torchs_cache(
         settings = Settings(weights_mirror=f"{url}/mirror/")
         with pytest.raises(WeightsMissing, match="has sha256"):
             load(card, None, settings)
-        assert list(settings.hub_cache.iterdir()) == []
+        assert not (settings.hub_cache / card.weights.filename).exists()
         fitting = replace(card, weights=replace(card.weights, sha256_prefix=prefix))
         first = load(fitting, None, settings)
         second = load(fitting, None, settings)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import subprocess
 import sys
@@ -13,7 +14,16 @@ import torch
 from safetensors.torch import save_file
 
 from offshelf.backbones.interface import BACKBONES
-from offshelf.backbones.weights import digest, load, locate
+from offshelf.backbones.records import record, record_of, recorded
+from offshelf.backbones.weights import (
+    BROUGHT_LICENCE,
+    Location,
+    digest,
+    download_folder,
+    load,
+    locate,
+    provenance,
+)
 from offshelf.errors import ErrorInfo, InvalidParameter, WeightsMissing
 from offshelf.settings import Settings
 
@@ -39,6 +49,10 @@ def state() -> dict[str, Tensor]:
         return dict(CARD.build().state_dict())
 
 
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def folder(settings: Settings) -> Path:
     assert settings.weights_dir is not None
     return settings.weights_dir
@@ -52,11 +66,13 @@ def test_all_places_are_looked_at_in_order(settings: Settings, state: dict[str, 
         ("directory", folder(settings) / OFFICIAL),
         ("directory", folder(settings) / "squeezenet1_0.safetensors"),
     ]
-    card = replace(CARD, weights=replace(CARD.weights, packaged=places[1][1]))
     digests = set()
     for source, path in places:  # from the last resort to the first choice
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+        prefix = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        published = replace(CARD.weights, packaged=places[1][1], sha256_prefix=prefix)
+        card = replace(CARD, weights=published)
         found = locate(card, settings)
         assert found is not None
         assert (found.source, found.path) == (source, path)
@@ -209,6 +225,92 @@ def test_a_truncated_file_is_refused(
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(WeightsMissing, match="cannot be read"):
         load(CARD, None, settings)
+
+
+def test_a_file_that_is_not_the_one_on_record_is_refused_with_both_hashes(
+    settings: Settings, state: dict[str, Tensor]
+) -> None:
+    path = folder(settings) / OFFICIAL
+    torch.save(state, path)
+    first = sha256(path)
+    record(path, first)
+    assert load(CARD, None, settings).label == OFFICIAL
+    torch.save(changed(state, features__0__bias=torch.ones(96)), path)
+    with pytest.raises(WeightsMissing) as told:
+        load(CARD, None, settings)
+    for said in (str(path), sha256(path), first, "weights pull squeezenet1_0", "delete the record"):
+        assert said in str(told.value)
+    record_of(path).unlink()
+    assert load(CARD, None, settings).label == OFFICIAL
+
+
+def test_a_change_that_hides_its_time_is_seen(settings: Settings, state: dict[str, Tensor]) -> None:
+    path = folder(settings) / "squeezenet1_0.safetensors"
+    save_file(state, path)
+    record(path, sha256(path))
+    load(CARD, None, settings)
+    about = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    with pytest.raises(WeightsMissing, match="its record"):
+        load(CARD, None, settings)
+
+
+def test_a_damaged_file_in_torchs_cache_is_refused_by_its_name(
+    settings: Settings, state: dict[str, Tensor]
+) -> None:
+    path = settings.hub_cache / OFFICIAL
+    path.parent.mkdir(parents=True)
+    torch.save(state, path)
+    with pytest.raises(WeightsMissing, match=r"its name says b66bff10\.\.\."):
+        load(CARD, None, settings)
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "ab  " + OFFICIAL, "a" * 64 + "  other.pth"])
+def test_a_bad_record_is_told_and_does_not_stop_the_listing(
+    settings: Settings, state: dict[str, Tensor], text: str
+) -> None:
+    path = folder(settings) / OFFICIAL
+    torch.save(state, path)
+    record_of(path).write_text(text)
+    with pytest.raises(WeightsMissing, match="is not a record of " + OFFICIAL):
+        load(CARD, None, settings)
+    assert provenance(CARD, Location("directory", path)) == (OFFICIAL, BROUGHT_LICENCE)
+
+
+def test_sha256sum_reads_our_records_and_we_read_its(
+    settings: Settings, state: dict[str, Tensor]
+) -> None:
+    path = folder(settings) / OFFICIAL
+    torch.save(state, path)
+    record(path, sha256(path))
+    done = subprocess.run(
+        ["sha256sum", "-c", record_of(path).name], cwd=path.parent, capture_output=True, check=False
+    )
+    assert done.returncode == 0
+    for flag in ("--text", "--binary"):
+        printed = subprocess.run(
+            ["sha256sum", flag, OFFICIAL], cwd=path.parent, capture_output=True, check=True
+        ).stdout
+        record_of(path).write_bytes(printed)
+        assert recorded(path) == sha256(path)
+
+
+def test_nothing_is_downloaded_offline(settings: Settings) -> None:
+    offline = settings.model_copy(update={"offline": True})
+    with pytest.raises(WeightsMissing, match="OFFSHELF_OFFLINE is set"):
+        load(CARD, None, offline)
+
+
+def test_downloads_go_to_the_weights_directory_if_it_can_be_written_to(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert download_folder(settings) == folder(settings)
+    assert download_folder(settings.model_copy(update={"weights_dir": None})) == settings.hub_cache
+    monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)
+    assert download_folder(settings) == settings.hub_cache
 
 
 def test_missing_weights_name_the_file_and_every_place(settings: Settings) -> None:

@@ -23,6 +23,7 @@ from tests.unit.client.fake_service import (
     head_card,
     job_body,
     problem,
+    transform_card,
 )
 from tests.unit.client.test_datasets_and_heads import DATASET, predictions
 
@@ -32,12 +33,15 @@ if TYPE_CHECKING:
     from offshelf.settings import Settings
 
 JOB = job_body(state="succeeded", total=2, done=2, result={"head": "h1"})
+MADE = job_body(state="succeeded", total=2, done=2, result={"feature_set": "f1"})
+FITTED = job_body(state="succeeded", result={"transform": "w1", "step": "whiten:w1"})
 COMMANDS = [
     "", "serve", "api", "worker", "health", "features", "train", "predict", "weights",
-    "weights list", "backbones", "jobs", "jobs list", "jobs show", "jobs wait", "jobs cancel",
-    "heads", "heads list", "heads show", "heads delete", "datasets",
-    "datasets protocols", "datasets verify", "datasets upload", "datasets list", "datasets show",
-    "reproduce", "demo",
+    "weights list", "weights pull", "weights verify", "backbones", "jobs", "jobs list", "jobs show",
+    "jobs wait", "jobs cancel", "heads", "heads list", "heads show", "heads delete", "datasets",
+    "datasets protocols", "datasets verify", "demo", "transforms", "transforms fit",
+    "transforms list", "transforms show", "transforms delete", "selftest",
+    "datasets upload", "datasets list", "datasets show", "reproduce",
 ]  # fmt: skip
 
 
@@ -54,6 +58,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeService:
             ("GET", "/v1/heads"): answer({"items": [head_card()], "has_more": False}),
             ("DELETE", "/v1/heads/h1"): lambda _: httpx.Response(204),
             ("POST", "/v1/heads/h1/predict"): predictions,
+            ("POST", "/v1/feature-sets"): answer(MADE, 202),
+            ("POST", "/v1/transforms"): answer(FITTED, 202),
+            ("GET", "/v1/transforms/w1"): answer(transform_card()),
+            ("GET", "/v1/transforms"): answer({"items": [transform_card()], "has_more": False}),
+            ("GET", "/v1/transforms/w2"): lambda _: problem(404, "unknown_name"),
+            ("DELETE", "/v1/transforms/w1"): lambda _: httpx.Response(204),
             ("GET", "/v1/jobs"): answer({"items": [JOB], "has_more": False}),
             ("GET", "/v1/jobs/j1"): answer(JOB),
             ("DELETE", "/v1/jobs/j1"): answer(JOB, 202),
@@ -225,6 +235,37 @@ def test_heads_are_listed_shown_and_deleted(fake: FakeService) -> None:
     assert fake.requests[-1].method == "DELETE"
 
 
+def test_transforms_are_fitted_listed_shown_and_deleted(fake: FakeService, photos: Path) -> None:
+    (photos / "a").mkdir()
+    Image.new("RGB", (8, 4)).save(photos / "a" / "1.png")
+    fitted = run("transforms", "fit", photos, "-k", "3", "--tap", "fc7", "--normalize", "l2",
+                 "--view", "ten_crop", "--merge", "concat", "--epsilon", "0.1")  # fmt: skip
+    assert fitted.exit_code == 0, fitted.output
+    assert "8 numbers to 3, which keep 75.0 % of the variance of 20 features" in fitted.stdout
+    assert "--normalize l2,whiten:w1" in fitted.stdout
+    posts = {r.url.path: r for r in fake.requests if r.method == "POST"}
+    asked = json.loads(posts["/v1/feature-sets"].content)
+    assert (asked["taps"], asked["view"], asked["merge"]) == (["fc7"], "ten_crop", "concat")
+    assert json.loads(posts["/v1/transforms"].content) == {
+        "feature_set": "f1", "dimensions": 3, "epsilon": 0.1, "name": "",
+    }  # fmt: skip
+    listed = run("transforms", "list")
+    assert "w1" in listed.stdout
+    assert "alexnet/fc7" in listed.stdout
+    assert json.loads(run("transforms", "show", "w1", "--json").stdout)["dimensions"] == 3
+    assert run("transforms", "delete", "w1").stdout == "deleted transform w1\n"
+    unknown = run("transforms", "show", "w2")
+    assert unknown.exit_code == 1
+    assert "`offshelf transforms list` shows those that there are" in unknown.stderr
+
+
+def test_views_and_merging_are_passed_on(fake: FakeService, photos: Path) -> None:
+    result = run("features", photos / "1.png", "--view", "ten_crop", "--merge", "stack")
+    assert result.exit_code == 0, result.output
+    ((_, fields),) = fake.forms()
+    assert (fields["view"], fields["merge"]) == (["ten_crop"], ["stack"])
+
+
 @pytest.mark.parametrize("command", ["predict h9 {image}", "heads show h9", "heads delete h9"])
 def test_unknown_head_is_told_where_the_heads_are(
     fake: FakeService, photos: Path, command: str
@@ -261,10 +302,13 @@ def test_predict_prints_a_table_or_json(fake: FakeService, tmp_path: Path) -> No
 
 
 def test_backbones_and_their_taps(fake: FakeService) -> None:
-    assert "alexnet (default)  missing  fc7" in run("backbones").stdout
-    taps = run("backbones", "alexnet").stdout
-    assert "fc7 (and :pre)  4096" in taps
-    assert "= fc7" in taps
+    listed = run("backbones").stdout.splitlines()
+    assert listed[1].split() == ["alexnet", "(default)", "missing", "-", "224", "244", "fc7"]
+    shown = run("backbones", "alexnet").stdout
+    assert "fc7 (and :pre)  4096" in shown
+    assert "= fc7" in shown
+    assert "IMAGENET1K_V1 (pinned)  missing     56.5  256/224      bilinear" in shown
+    assert "\nIMAGENET1K_V1, IMAGENET1K_V2: free\n" in shown
     assert json.loads(run("backbones", "alexnet", "--json").stdout)["name"] == "alexnet"
     assert json.loads(run("backbones", "--json").stdout)[0]["name"] == "alexnet"
 
@@ -412,7 +456,7 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_weights_list_names_every_backbone(tmp_path: Path) -> None:
     (tmp_path / "alexnet.safetensors").write_bytes(b"")
-    result = run("weights", "list", "--weights-dir", tmp_path, "--json")
+    result = run("weights", "list", "--all", "--weights-dir", tmp_path, "--json")
     assert result.exit_code == 0, result.output
     rows = {row["backbone"]: row for row in json.loads(result.stdout)}
     assert rows["alexnet"]["file"] == str(tmp_path / "alexnet.safetensors")

@@ -39,6 +39,16 @@ def head_card(head_id: str = "h1") -> dict[str, Any]:
     ).model_dump(mode="json")  # fmt: skip
 
 
+def transform_card(transform_id: str = "w1") -> dict[str, Any]:
+    """A transform as the server shows it."""
+    return schemas.Transform(
+        id=transform_id, owner="default", name="", step=f"whiten:{transform_id}",
+        feature_set="f1", tap="fc7", fingerprint="f" * 64, inputs=8, dimensions=3, epsilon=0.1,
+        spec={"backbone": "alexnet", "tap": "fc7", "normalisation": "l2"}, samples=20,
+        explained=0.75, created_s=1.0, versions={},
+    ).model_dump(mode="json")  # fmt: skip
+
+
 def job_body(job_id: str = "j1", state: str = "queued", **more: Any) -> dict[str, Any]:
     """A job as the server shows it."""
     fields: dict[str, Any] = {
@@ -51,10 +61,20 @@ def job_body(job_id: str = "j1", state: str = "queued", **more: Any) -> dict[str
 
 def backbone_body(name: str = "alexnet", *, present: bool = False) -> dict[str, Any]:
     """A backbone as the server shows it."""
-    tap = schemas.TapBody(name="fc7", shape=[4096], stride=None, receptive_field=None, pre=True)
+    tap = schemas.TapBody(
+        name="fc7", shape=[4096], stride=None, receptive_field=None, pre=True, kind="vector"
+    )
+    preprocessing = {"resize": 256, "crop": 224, "interpolation": "bilinear"}
+    variants = [
+        schemas.VariantBody(
+            name=variant, top1=56.5, licence="free", preprocessing=preprocessing, present=present
+        )
+        for variant in ("IMAGENET1K_V1", "IMAGENET1K_V2")
+    ]
     return schemas.BackboneBody(
-        name=name, taps=[tap], aliases={"penultimate": "fc7"}, preprocessing={}, classes=1000,
-        paper="", weights={"present": present}, default=True,
+        name=name, taps=[tap], aliases={"penultimate": "fc7"}, preprocessing=preprocessing,
+        classes=1000, paper="", weights={"present": present}, default=True, variants=variants,
+        nbytes=244_403_360,
     ).model_dump(mode="json")  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from tests.unit.client.fake_service import (
     job_body,
     problem,
     read_form,
+    transform_card,
 )
 
 DATASET = schemas.DatasetBody(
@@ -211,3 +212,30 @@ def test_prediction_of_arrays_and_deletion() -> None:
         assert len(head.predict(np.zeros((2, 4, 4, 3), np.uint8))) == 2
         head.delete()
     assert fake.requests[-1].method == "DELETE"
+
+
+async def test_transforms_are_fitted_and_found_again() -> None:
+    fitted = job_body(state="succeeded", result={"transform": "w1", "step": "whiten:w1"})
+    page = {"items": [transform_card()], "has_more": False}
+    fake = FakeService(
+        routes={
+            ("POST", "/v1/transforms"): lambda _: httpx.Response(202, json=fitted),
+            ("GET", "/v1/transforms/w1"): lambda _: httpx.Response(200, json=transform_card()),
+            ("GET", "/v1/transforms"): lambda _: httpx.Response(200, json=page),
+            ("GET", "/v1/transforms/w2"): lambda _: problem(404, "unknown_name"),
+            ("DELETE", "/v1/transforms/w1"): lambda _: httpx.Response(204),
+        }
+    )
+    async with sdk.AsyncClient(transport=fake.transport) as client:
+        job = await client.transforms.fit("f1", 3, tap="fc7", epsilon=0.1, idempotency_key="k")
+        assert job.result["step"] == "whiten:w1"
+        found = await client.transforms.get(job.result["transform"])
+        assert (found.dimensions, found.spec["normalisation"]) == (3, "l2")
+        assert await client.transforms.list() == [found]
+        await client.transforms.delete("w1")
+        with pytest.raises(sdk.UnknownNameError):
+            await client.transforms.get("w2")
+    assert fake.requests[0].headers["idempotency-key"] == "k"
+    assert json.loads(fake.requests[0].content) == {
+        "feature_set": "f1", "dimensions": 3, "epsilon": 0.1, "name": "", "tap": "fc7",
+    }  # fmt: skip

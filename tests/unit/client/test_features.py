@@ -117,14 +117,15 @@ def test_parameters_are_sent_and_those_left_out_are_not() -> None:
     with sdk.Client(transport=fake.transport) as client:
         client.features(PIXELS[0], taps="fc7")
         client.features(
-            PIXELS[0], "vgg16", ["conv5", "fc6"], "warp", "grid:2", "l2", "random:3", "skip"
-        )
+            PIXELS[0], "vgg16", ["conv5", "fc6"], "warp", "grid:2", "l2", "random:3", "skip",
+            merge="stack",
+        )  # fmt: skip
     (files, fields), (_, more) = fake.forms()
     assert [(field, name) for field, name, _ in files] == [("images", "image-0")]
     assert fields == {"taps": ["fc7"], "view": ["center"], "normalize": ["none"]}
     assert more == {
         "taps": ["conv5", "fc6"], "view": ["warp"], "normalize": ["l2"], "backbone": ["vgg16"],
-        "pool": ["grid:2"], "weights": ["random:3"],
+        "pool": ["grid:2"], "weights": ["random:3"], "merge": ["stack"],
     }  # fmt: skip
 
 

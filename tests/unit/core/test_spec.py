@@ -70,6 +70,11 @@ def test_differences_name_the_fields() -> None:
         ("grid:2:max", Pooling("max", 2), "grid:2"),
         ("grid:3:avg", Pooling("avg", 3), "grid:3:avg"),
         ("grid:1", Pooling("max", 1), "max"),
+        ("pyramid:1,2,4", Pooling("max", pyramid=(1, 2, 4)), "pyramid:1,2,4"),
+        ("pyramid:1,3:max", Pooling("max", pyramid=(1, 3)), "pyramid:1,3"),
+        ("pyramid:2,6:avg", Pooling("avg", pyramid=(2, 6)), "pyramid:2,6:avg"),
+        ("pyramid:2:avg", Pooling("avg", 2), "grid:2:avg"),
+        ("pyramid:1", Pooling("max"), "max"),
     ],
 )
 def test_pooling_has_one_canonical_text(text: str, pooling: Pooling, canonical: str) -> None:
@@ -78,10 +83,20 @@ def test_pooling_has_one_canonical_text(text: str, pooling: Pooling, canonical: 
     assert Pooling.parse(canonical) == pooling
 
 
-@pytest.mark.parametrize("text", ["", "mean", "grid", "grid:0", "grid:100", "grid:2:sum", "GRID:2"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "mean", "grid", "grid:0", "grid:100", "grid:2:sum", "GRID:2",
+     "grid:1,2", "pyramid:", "pyramid:0", "pyramid:2,1", "pyramid:1,1", "pyramid:1,2,",
+     "pyramid:1,2,3,4,5,6,7"],
+)  # fmt: skip
 def test_other_pooling_is_refused_with_what_there_is(text: str) -> None:
     with pytest.raises(InvalidParameter, match="none, avg, max, grid:N"):
         Pooling.parse(text)
+
+
+def test_a_pooling_knows_how_many_numbers_it_makes_of_a_channel() -> None:
+    values = {"avg": 1, "grid:3": 9, "pyramid:1,2,4": 21, "pyramid:1,2:avg": 5}
+    assert {text: Pooling.parse(text).values for text in values} == values
 
 
 def test_split_tap_knows_one_suffix() -> None:

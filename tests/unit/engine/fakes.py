@@ -89,6 +89,10 @@ class FakeResident(Resident):
     def resolve_tap(self, name: str) -> tuple[str, Tap, bool, str]:
         return CARD.resolve_tap(name)
 
+    def shape_at(self, tap: str, side: int) -> tuple[int, ...]:
+        """Every tap is a map of the input's own size."""
+        return (3, side, side)
+
     def close(self) -> None:
         self.closed = True
 
@@ -117,6 +121,7 @@ class FakeEngine(Engine):
     memory: int = 100
     made: list[FakeResident] = field(default_factory=list)
     reclaimed: int = 0
+    outdated: list[Resident] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -142,3 +147,6 @@ class FakeEngine(Engine):
             raise UnknownName(f"no backbone named {backbone!r}")
         self.made.append(FakeResident(size=self.sizes.get(backbone, 1)))
         return self.made[-1]
+
+    def is_current(self, resident: Resident) -> bool:
+        return not any(resident is other for other in self.outdated)

@@ -2,18 +2,23 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from offshelf.core.batching import Lane
+from offshelf.core.view import View
 from offshelf.engine.extractor import Extractor
 from offshelf.engine.interface import Output
 from offshelf.engine.observer import Unobserved
+from offshelf.engine.whitening import Whitening
 from offshelf.errors import (
     DeadlineExceeded,
     DeviceLost,
+    FingerprintMismatch,
     InvalidImage,
     InvalidParameter,
     TooLarge,
@@ -28,9 +33,10 @@ from tests.unit.engine.fakes import CARD, FakeEngine, FakeResident
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
+    from offshelf.core.spec import Merge
 
 SOON_S = 20.0
+DIGEST = "a" * 64
 SETTINGS = Settings(default_backbone="fake", max_image_pixels=10_000, decode_threads=2)
 
 
@@ -71,7 +77,7 @@ def test_specs_are_canonical_and_carry_the_weights(extractor: Extractor) -> None
     assert (spec.backbone, spec.weights_digest) == ("fake", "d" * 64)
     assert spec.preprocessing == CARD.preprocessing
     assert plan.outputs["mean:pre"] == Output("mean:pre", "none", "l2")
-    assert plan.view == "warp"
+    assert plan.view == View("warp")
 
 
 @pytest.mark.parametrize(
@@ -225,3 +231,105 @@ def test_a_plan_knows_how_large_its_features_are(
     extractor: Extractor, taps: list[str], pool: str | None, values: int
 ) -> None:
     assert extractor.resolve(FeatureParams(taps=taps, pool=pool)).bytes_per_image == 4 * values
+
+
+@pytest.mark.parametrize(
+    ("view", "merge", "values"),
+    [
+        ("ten_crop", "mean", 3),
+        ("ten_crop", "concat", 30),
+        ("ten_crop", "stack", 30),
+        ("five_crop+mirror", "stack", 30),
+        ("center", "stack", 3),
+    ],
+)
+def test_several_inputs_count_where_they_are_kept(
+    extractor: Extractor, view: str, merge: Merge, values: int
+) -> None:
+    plan = extractor.resolve(FeatureParams(taps=["mean"], view=view, merge=merge))
+    assert plan.bytes_per_image == 4 * values
+
+
+@pytest.mark.parametrize(("pool", "values"), [("pyramid:1,2", 15), ("pyramid:2,4:avg", 60)])
+def test_a_pyramid_counts_its_levels(extractor: Extractor, pool: str, values: int) -> None:
+    plan = extractor.resolve(FeatureParams(taps=["map"], pool=pool))
+    assert plan.bytes_per_image == 4 * values
+    assert plan.specs["map"].pooling == pool
+    with pytest.raises(InvalidParameter, match=r"pool pyramid:1,5 has more cells"):
+        extractor.resolve(FeatureParams(taps=["map"], pool="pyramid:1,5"))
+
+
+def test_dense_maps_are_averaged_unless_another_pooling_is_named(extractor: Extractor) -> None:
+    for tap in ("map", "mean", "penultimate"):
+        plan = extractor.resolve(FeatureParams(taps=[tap], view="dense:8,6"))
+        assert plan.specs[tap].pooling == plan.outputs[tap].pooling == "avg", tap
+        assert plan.specs[tap].view == "dense:8,6"
+        assert plan.bytes_per_image == 4 * 3
+        # Of the smallest scale's maps.
+        plan = extractor.resolve(FeatureParams(taps=[tap], view="dense:8,6", pool="grid:6"))
+        assert plan.bytes_per_image == 4 * 3 * 36
+        with pytest.raises(InvalidParameter, match="more cells than tap"):
+            extractor.resolve(FeatureParams(taps=[tap], view="dense:8,6", pool="grid:7"))
+        with pytest.raises(InvalidParameter, match="pool it by avg"):
+            extractor.resolve(FeatureParams(taps=[tap], view="dense:8,6", pool="none"))
+
+
+def test_a_scale_below_the_input_is_told_when_it_is_resolved(extractor: Extractor) -> None:
+    with pytest.raises(InvalidParameter, match="side 3 is below the network's input of 4"):
+        extractor.resolve(FeatureParams(taps=["mean"], view="multi_scale:3"))
+
+
+def whitening_of(params: FeatureParams) -> Whitening:
+    """Three numbers to two, for the features of these parameters."""
+    plain = Extractor(FakeEngine(), SETTINGS)
+    spec = plain.resolve(params).specs[params.taps[0]]
+    plain.close(5)
+    made = Whitening.of(np.zeros(3, np.float32), np.eye(2, 3, dtype=np.float32), spec)
+    return replace(made, digest=DIGEST)
+
+
+def test_a_whitening_is_fetched_once_and_goes_with_its_output() -> None:
+    fetched: list[str] = []
+    made = whitening_of(FeatureParams(taps=["mean"], normalize="l2", view="ten_crop"))
+
+    def fetch(digest: str) -> Whitening:
+        fetched.append(digest)
+        return made
+
+    extractor = Extractor(FakeEngine(), SETTINGS, whitenings=fetch)
+    chain = f"l2,whiten:{DIGEST},l2,power:2"
+    for merge in ("mean", "mean"):
+        params = FeatureParams(taps=["mean"], view="ten_crop", normalize=chain, merge=merge)
+        plan = extractor.resolve(params)
+        assert plan.outputs["mean"].whitenings == (made,)
+        assert plan.specs["mean"].normalisation == chain
+        assert plan.bytes_per_image == 4 * 2
+    assert fetched == [DIGEST]
+    extractor.close(5)
+
+
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        (FeatureParams(taps=["mean"], normalize=f"whiten:{DIGEST}"), "normalisation: l2 != none"),
+        (
+            FeatureParams(taps=["mean:pre"], normalize=f"l2,whiten:{DIGEST}"),
+            "tap: mean != mean:pre",
+        ),
+        (
+            FeatureParams(taps=["mean"], view="ten_crop", normalize=f"l2,whiten:{DIGEST}"),
+            "view: center != ten_crop",
+        ),
+    ],
+)
+def test_a_whitening_of_other_features_is_refused(params: FeatureParams, says: str) -> None:
+    made = whitening_of(FeatureParams(taps=["mean"], normalize="l2"))
+    extractor = Extractor(FakeEngine(), SETTINGS, whitenings=lambda _: made)
+    with pytest.raises(FingerprintMismatch, match=says):
+        extractor.resolve(params)
+    extractor.close(5)
+
+
+def test_without_a_store_there_are_no_whitenings(extractor: Extractor) -> None:
+    with pytest.raises(UnknownName, match="no transform"):
+        extractor.resolve(FeatureParams(taps=["mean"], normalize=f"whiten:{DIGEST}"))

@@ -123,3 +123,43 @@ def test_a_relu_writes_in_place_only_where_its_input_is_not_wanted() -> None:
         alone, beside = traced.program([relu7])(x)[0], traced.program([relu7, fc6, fc7])(x)[0]
     assert torch.equal(alone, beside)
     assert torch.equal(x, before)
+
+
+class Functional(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x, inplace=True)
+
+
+@pytest.mark.parametrize(
+    ("activation", "writes"),
+    [
+        (nn.ReLU(), True),
+        (nn.ReLU6(inplace=True), True),
+        (nn.SiLU(), True),
+        (nn.Hardswish(inplace=True), True),
+        (Functional(), True),
+        (nn.GELU(), False),
+        (nn.LeakyReLU(inplace=True), False),
+        (nn.Sigmoid(), False),
+    ],
+)
+def test_every_activation_leaves_its_input_alone_where_that_is_wanted(
+    activation: nn.Module, writes: bool
+) -> None:
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Linear(8, 8), activation, nn.Linear(8, 8)), torch.randn(16, 8)
+    with torch.inference_mode():
+        want = network[0](x)
+        traced = Traced(network)
+        linear = traced.node("0")
+        (after,) = linear.users
+        name = traced.name(after)
+        assert traced.is_activation(name)
+        before, both = traced.program([linear, after])(x)
+        alone_program = traced.program([after])
+        (alone,) = alone_program(x)
+    assert torch.equal(before, want)
+    assert torch.equal(both, alone)
+    assert not torch.equal(before, both)
+    in_place = [n for n in alone_program.graph.nodes if n.op == "call_function"]
+    assert bool(in_place) == writes

@@ -70,6 +70,23 @@ def test_other_weights_are_another_load_however_they_are_written() -> None:
     }
 
 
+def test_what_has_another_card_by_now_is_loaded_anew_once() -> None:
+    engine = FakeEngine()
+    residency = Residency(engine, 10)
+    first = residency.hold("fake", None)
+    engine.outdated.append(first.resident)
+    assert residency.hold_loaded("fake", None) is None
+    with ThreadPoolExecutor(8) as pool:
+        got = {id(r.resident) for r in pool.map(lambda _: residency.hold("fake", None), range(8))}
+    assert len(got) == 1
+    assert id(first.resident) not in got
+    assert residency.hold_loaded("fake", None) is not None
+    assert len(engine.loads) == 2
+    assert not engine.made[0].closed  # it is still held
+    first.release()
+    assert engine.made[0].closed
+
+
 def test_a_failed_load_is_told_and_tried_anew() -> None:
     engine = FakeEngine()
     residency = Residency(engine, 10)

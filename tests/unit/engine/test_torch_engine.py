@@ -72,6 +72,19 @@ def test_pooling_and_normalisation_are_what_the_spec_says(
         assert worst_row_error(got[output], features.numpy()) < TOLERANCE, output
 
 
+def test_a_pyramid_is_its_grids_one_after_the_other(resident: TorchResident, batch: Pixels) -> None:
+    maps = torch.from_numpy(forward(resident, batch, [Output("fire9")])[Output("fire9")])
+    levels = [F.adaptive_max_pool2d(maps, cells).flatten(1) for cells in (1, 2, 5)]
+    means = [F.adaptive_avg_pool2d(maps, cells).flatten(1) for cells in (1, 3)]
+    want = {
+        Output("fire9", "pyramid:1,2,5"): torch.cat(levels, 1),
+        Output("fire9", "pyramid:1,3:avg"): torch.cat(means, 1),
+    }
+    got = forward(resident, batch, list(want))
+    for output, features in want.items():
+        assert worst_row_error(got[output], features.numpy()) < TOLERANCE, output
+
+
 def test_cells_of_a_grid_are_innermost(resident: TorchResident, batch: Pixels) -> None:
     outputs = [Output("fire9", "grid:2"), Output("fire9", "max")]
     cells, whole = forward(resident, batch, outputs).values()
@@ -82,6 +95,54 @@ def test_a_row_of_zeros_stays_zero_under_l2() -> None:
     rows = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
     normalised = finishing.normalise("l2", rows)
     assert normalised.tolist() == [[0, 0], pytest.approx([0.6, 0.8])]
+
+
+@pytest.mark.parametrize("how", ["power:0.5", "power:0", "power:3", "l2,power:2", "power:0.5,l2"])
+def test_powers_keep_the_sign_and_zeros_stay_zeros(how: str) -> None:
+    rows = np.array([[0.0, 0.0, 0.0], [-4.0, 0.0, 3.0]], np.float32)
+    want = rows.astype(np.float64)
+    for step in how.split(","):
+        if step == "l2":
+            want[1] /= np.linalg.norm(want[1])
+        else:
+            power = float(step.removeprefix("power:"))
+            want = np.where(want == 0, 0.0, np.sign(want) * np.abs(want) ** power)
+    got = finishing.normalise(how, torch.from_numpy(rows)).numpy()
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_the_order_of_power_and_l2_matters() -> None:
+    rows = torch.tensor([[4.0, -1.0]])
+    one, other = (finishing.normalise(how, rows) for how in ("power:2,l2", "l2,power:2"))
+    assert not torch.allclose(one, other)
+    assert torch.linalg.vector_norm(one).item() == pytest.approx(1)
+
+
+def test_whitening_maps_each_feature_of_a_stack_for_itself() -> None:
+    random = np.random.default_rng(0)
+    stacks = random.normal(size=(2, 3, 4, 1, 1)).astype(np.float32)
+    mean, matrix = random.normal(size=4).astype(np.float32), random.normal(size=(2, 4))
+    known = {"d" * 64: (torch.from_numpy(mean), torch.from_numpy(matrix.astype(np.float32)))}
+    got = finishing.normalise(f"whiten:{'d' * 64},l2", torch.from_numpy(stacks), 2, known)
+    want = (stacks.reshape(2, 3, 4) - mean) @ matrix.T
+    want /= np.linalg.norm(want, axis=-1, keepdims=True)
+    np.testing.assert_allclose(got.numpy(), want, rtol=1e-5, atol=1e-6)
+
+
+def test_images_of_several_sizes_and_counts_come_back_in_order(resident: TorchResident) -> None:
+    shapes = [(224, 224), (224, 300), (260, 230), (224, 300), (224, 224)]
+    images = [np.array(picture(n, wide, high)) for n, (high, wide) in enumerate(shapes)]
+    batch = [
+        (np.stack([images[0], images[0][:, ::-1]]),),
+        (images[1][np.newaxis], images[2][np.newaxis]),
+        (images[3][np.newaxis], images[4][np.newaxis]),
+    ]
+    output = Output("fire9", "avg", "none", "stack")
+    together = resident.forward(batch, [output])[output]
+    flat = [image for inputs in batch for stack in inputs for image in stack]
+    alone = [forward(resident, image[np.newaxis], [output])[output][0, 0] for image in flat]
+    assert [rows.shape for rows in together] == [(2, 512)] * 3
+    assert worst_row_error(np.concatenate(list(together)), np.stack(alone)) < TOLERANCE
 
 
 def test_nothing_beyond_the_deepest_tap_is_run(resident: TorchResident) -> None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from offshelf.backbones import weights
+from offshelf.backbones.catalogue import Catalogue
 from offshelf.backbones.interface import BACKBONES
 from offshelf.backbones.weights import BROUGHT_LICENCE, Location
+from offshelf.settings import Settings
 from offshelf.worker.catalogue import describe
 
 if TYPE_CHECKING:
@@ -79,3 +81,42 @@ def test_a_file_is_hashed_again_only_when_it_has_changed(
     os.utime(path, ns=(1, 1))
     assert told(card, Location("directory", path))["name"] == "once.pth"
     assert len(hashed) == 2
+
+
+def test_every_published_set_of_weights_is_told_with_whether_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    card = BACKBONES.get("vit_b_16")
+    here = tmp_path / "vit_b_16.IMAGENET1K_SWAG_E2E_V1.safetensors"
+    here.write_bytes(b"")
+    (body,) = describe(
+        [card], lambda c: weights.locate(c, Settings(weights_dir=tmp_path)), "alexnet"
+    )
+    assert [(v.name, v.present, v.preprocessing["crop"]) for v in body.variants] == [
+        ("IMAGENET1K_V1", False, 224),
+        ("IMAGENET1K_SWAG_E2E_V1", True, 384),
+        ("IMAGENET1K_SWAG_LINEAR_V1", False, 224),
+    ]
+    assert [v.top1 for v in body.variants] == [81.072, 85.304, 81.886]
+    assert "CC-BY-NC 4.0" in body.variants[1].licence
+    assert body.nbytes == card.nbytes == 346_270_624
+    kinds = {tap.name: tap.kind for tap in body.taps}
+    assert kinds["block12"] == "tokens"
+    assert (kinds["patches"], kinds["cls"]) == ("map", "vector")
+
+
+def test_a_brought_network_tells_its_classes_and_its_own_terms(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'architecture = "squeezenet1_0"\nweights = "sub/mine.pth"\nclasses = ["a", "b"]\n'
+        'licence = "MIT"\n'
+    )
+    brought = Catalogue(tmp_path).get("mine")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "mine.pth").write_bytes(CONTENT)
+    place = Location("directory", tmp_path / "sub" / "mine.pth")
+    (body,) = describe([brought], lambda _: place, "alexnet")
+    assert (body.classes, body.class_names) == (2, ["a", "b"])
+    assert (body.weights["name"], body.weights["licence"]) == ("sub/mine.pth", "MIT")
+    assert (body.weights["present"], body.weights["url"]) == (True, None)
+    assert str(tmp_path) not in repr(body)

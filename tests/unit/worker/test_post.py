@@ -38,10 +38,19 @@ class Rig:
     stations: dict[str, Station] = field(default_factory=dict)
     away: bool = False
     looks: int = 0
+    fetches: bool = True
     now_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.post = Post("me", "here", self, self.describe, self.others, lambda: self.now_s)  # type: ignore[arg-type]
+        self.post = Post(
+            "me",
+            "here",
+            self,  # type: ignore[arg-type]
+            self.describe,
+            self.others,
+            fetches=self.fetches,
+            clock=lambda: self.now_s,
+        )
 
     def loaded(self) -> dict[tuple[str, str | None], FakeResident]:
         return self.there
@@ -72,6 +81,12 @@ def test_it_tells_what_it_has_what_it_can_fetch_and_what_is_loaded() -> None:
     )
     told = [(one.backbone, one.weights, one.state) for one in rig.post.residents()]
     assert told == [("here", "random:0", "ready"), ("fetchable", "random:1", "loading")]
+
+
+def test_where_nothing_is_fetched_only_what_is_here_is_served() -> None:
+    rig = Rig(fetches=False)
+    rig.post.look()
+    assert rig.post.told(0.0).serves == {"here"}
 
 
 def test_its_own_station_is_no_other_worker() -> None:

@@ -9,11 +9,12 @@ from offshelf_client._async._datasets import AsyncDatasets
 from offshelf_client._async._heads import AsyncHeads
 from offshelf_client._async._images import send_images
 from offshelf_client._async._jobs import AsyncFeatureSets, AsyncJobs
+from offshelf_client._async._transforms import AsyncTransforms
 from offshelf_client._async._transport import AsyncTransport
 from offshelf_client._batches import BATCH_IMAGES, CONCURRENCY
 from offshelf_client._config import Retry, Timeout, base_url
 from offshelf_client._errors import ApiError, ImagesFailed
-from offshelf_client._features import Features, Part, all_failed, merge, part_of, unsent
+from offshelf_client._features import Features, Part, all_failed, joined, part_of, unsent
 from offshelf_client._models import Backbone, SelfTest, backbone_of, self_test_of
 from offshelf_client._paging import rows_of
 from offshelf_client._wire import NPZ, Call, Form, at, feature_params, image_form, query, sendable
@@ -55,6 +56,7 @@ class AsyncClient:
         self.feature_sets = AsyncFeatureSets(self._transport)
         self.heads = AsyncHeads(self._transport)
         self.jobs = AsyncJobs(self._transport)
+        self.transforms = AsyncTransforms(self._transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,6 +84,7 @@ class AsyncClient:
         weights: str | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         *,
+        merge: str = "mean",
         batch_size: int = BATCH_IMAGES,
         concurrency: int = CONCURRENCY,
         progress: ProgressOption = False,
@@ -93,11 +96,17 @@ class AsyncClient:
         requests of `batch_size`, `concurrency` of them at a time, with only those in memory.
 
         `taps`: `"fc7"` (after its ReLU), `"fc7:pre"` (before it), `["conv5", "fc6"]`, ...
-        `view`: `center` (the weights' own preset) or `warp` (aspect ignored). `pool` for maps:
-        `none`, `avg`, `max`, `grid:N`; None is the tap's own. `normalize`: `none` or `l2`.
-        `weights`: None for the trained ones, `random:<seed>` for seeded random ones.
+        `view`: `center` (the weights' own preset), `warp` (aspect ignored), `squash`,
+        `five_crop`, `ten_crop`, `multi_scale:256,384`, `dense:256,384` (whole images),
+        `razavian`, any of them with `+hflip`, `+vflip`, `+rotate:DEG`, `+mirror`. `merge` says
+        what becomes of several inputs: their `mean`, `concat`, or `stack`. `pool` for maps:
+        `none`, `avg`, `max`, `grid:N`, `pyramid:1,2,4`; None is the tap's own. `normalize`:
+        `none`, or steps such as `l2`, `power:0.5,l2`, `l2,whiten:<id>,l2` (see
+        `client.transforms`). `weights`: None for the trained ones, `random:<seed>` for seeded
+        random ones.
 
-        Returns tap -> float32 (N, D), or (N, C, H, W) for maps that are not pooled. With
+        Returns tap -> float32 (N, D), or (N, C, H, W) for maps that are not pooled, with an
+        axis of inputs after the first under `merge="stack"`. With
         `on_error="skip"` images that fail have no row, and `.kept` says which have one.
         Raises ImagesFailed, which lists all that failed, otherwise; UnreadableImage for a path
         that is not there and where there are no images at all; UnknownNameError,
@@ -107,7 +116,7 @@ class AsyncClient:
         Example: `(await client.features("cat.jpg", taps="fc7"))["fc7"]` is (1, 4096).
         """
         names = [taps] if isinstance(taps, str) else list(taps)
-        fields: Form = feature_params(backbone, names, view, pool, normalize, weights)
+        fields: Form = feature_params(backbone, names, view, pool, normalize, weights, merge)
         parts = await send_images(
             images,
             partial(self._ask, fields),
@@ -116,7 +125,7 @@ class AsyncClient:
             concurrency=concurrency,
             progress=progress,
         )
-        features = merge(parts, names)
+        features = joined(parts, names)
         failed = [item for item in features.items if item.status == "error"]
         if failed and on_error == "raise":
             raise ImagesFailed(failed, len(features.items))

@@ -55,6 +55,7 @@ class AsyncFeatureSets:
         view: str = "center",
         pool: str | None = None,
         normalize: str = "none",
+        merge: str = "mean",
         weights: str | None = None,
         idempotency_key: str | None = None,
     ) -> AsyncJob:
@@ -64,7 +65,7 @@ class AsyncFeatureSets:
         nothing again. Raises UnknownNameError, InvalidParameterError. Example:
         `job = await client.feature_sets.create(dataset, taps=["fc6", "fc7:pre"])`.
         """
-        params = feature_params(backbone, taps, view, pool, normalize, weights)
+        params = feature_params(backbone, taps, view, pool, normalize, weights, merge)
         body = {"dataset": dataset if isinstance(dataset, str) else dataset.id, **params}
         call = submission("/v1/feature-sets", body, idempotency_key)
         return AsyncJob(self._transport, job_of(await self._transport.json(call)))

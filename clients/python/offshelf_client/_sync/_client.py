@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from offshelf_client._batches import BATCH_IMAGES, CONCURRENCY
 from offshelf_client._config import Retry, Timeout, base_url
 from offshelf_client._errors import ApiError, ImagesFailed
-from offshelf_client._features import Features, Part, all_failed, merge, part_of, unsent
+from offshelf_client._features import Features, Part, all_failed, joined, part_of, unsent
 from offshelf_client._models import Backbone, SelfTest, backbone_of, self_test_of
 from offshelf_client._paging import rows_of
 from offshelf_client._sync._datasets import Datasets
 from offshelf_client._sync._heads import Heads
 from offshelf_client._sync._images import send_images
 from offshelf_client._sync._jobs import FeatureSets, Jobs
+from offshelf_client._sync._transforms import Transforms
 from offshelf_client._sync._transport import Transport
 from offshelf_client._wire import NPZ, Call, Form, at, feature_params, image_form, query, sendable
 
@@ -54,6 +55,7 @@ class Client:
         self.feature_sets = FeatureSets(self._transport)
         self.heads = Heads(self._transport)
         self.jobs = Jobs(self._transport)
+        self.transforms = Transforms(self._transport)
 
     def __enter__(self) -> Self:
         return self
@@ -81,6 +83,7 @@ class Client:
         weights: str | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         *,
+        merge: str = "mean",
         batch_size: int = BATCH_IMAGES,
         concurrency: int = CONCURRENCY,
         progress: ProgressOption = False,
@@ -92,11 +95,17 @@ class Client:
         requests of `batch_size`, `concurrency` of them at a time, with only those in memory.
 
         `taps`: `"fc7"` (after its ReLU), `"fc7:pre"` (before it), `["conv5", "fc6"]`, ...
-        `view`: `center` (the weights' own preset) or `warp` (aspect ignored). `pool` for maps:
-        `none`, `avg`, `max`, `grid:N`; None is the tap's own. `normalize`: `none` or `l2`.
-        `weights`: None for the trained ones, `random:<seed>` for seeded random ones.
+        `view`: `center` (the weights' own preset), `warp` (aspect ignored), `squash`,
+        `five_crop`, `ten_crop`, `multi_scale:256,384`, `dense:256,384` (whole images),
+        `razavian`, any of them with `+hflip`, `+vflip`, `+rotate:DEG`, `+mirror`. `merge` says
+        what becomes of several inputs: their `mean`, `concat`, or `stack`. `pool` for maps:
+        `none`, `avg`, `max`, `grid:N`, `pyramid:1,2,4`; None is the tap's own. `normalize`:
+        `none`, or steps such as `l2`, `power:0.5,l2`, `l2,whiten:<id>,l2` (see
+        `client.transforms`). `weights`: None for the trained ones, `random:<seed>` for seeded
+        random ones.
 
-        Returns tap -> float32 (N, D), or (N, C, H, W) for maps that are not pooled. With
+        Returns tap -> float32 (N, D), or (N, C, H, W) for maps that are not pooled, with an
+        axis of inputs after the first under `merge="stack"`. With
         `on_error="skip"` images that fail have no row, and `.kept` says which have one.
         Raises ImagesFailed, which lists all that failed, otherwise; UnreadableImage for a path
         that is not there and where there are no images at all; UnknownNameError,
@@ -106,7 +115,7 @@ class Client:
         Example: `(client.features("cat.jpg", taps="fc7"))["fc7"]` is (1, 4096).
         """
         names = [taps] if isinstance(taps, str) else list(taps)
-        fields: Form = feature_params(backbone, names, view, pool, normalize, weights)
+        fields: Form = feature_params(backbone, names, view, pool, normalize, weights, merge)
         parts = send_images(
             images,
             partial(self._ask, fields),
@@ -115,7 +124,7 @@ class Client:
             concurrency=concurrency,
             progress=progress,
         )
-        features = merge(parts, names)
+        features = joined(parts, names)
         failed = [item for item in features.items if item.status == "error"]
         if failed and on_error == "raise":
             raise ImagesFailed(failed, len(features.items))

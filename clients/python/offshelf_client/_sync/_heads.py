@@ -33,6 +33,7 @@ class Heads:
         view: str = "center",
         pool: str | None = None,
         normalize: str = "none",
+        merge: str = "mean",
         weights: str | None = None,
         split: Split | None = None,
         name: str = "",
@@ -40,6 +41,7 @@ class Heads:
     ) -> Job:
         """Train a linear head on the features of a dataset, as a queued job.
 
+        The features are those of `client.features`; stacked ones are learned from in one row.
         `kind` is a linear SVM or logistic regression with inverse regularisation `C`. `split`
         says which images train and which test; without one all of them train. `ProtocolSplit(1)`
         is the first split of the protocol that the dataset was uploaded with. Features that
@@ -54,7 +56,7 @@ class Heads:
             "C": C,
             "name": name,
             "split": split_body(split),
-            **feature_params(backbone, tap, view, pool, normalize, weights),
+            **feature_params(backbone, tap, view, pool, normalize, weights, merge),
         }
         call = submission("/v1/heads", body, idempotency_key)
         return Job(self._transport, job_of(self._transport.json(call)))

@@ -56,6 +56,7 @@ class FeatureSets:
         view: str = "center",
         pool: str | None = None,
         normalize: str = "none",
+        merge: str = "mean",
         weights: str | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
@@ -65,7 +66,7 @@ class FeatureSets:
         nothing again. Raises UnknownNameError, InvalidParameterError. Example:
         `job = client.feature_sets.create(dataset, taps=["fc6", "fc7:pre"])`.
         """
-        params = feature_params(backbone, taps, view, pool, normalize, weights)
+        params = feature_params(backbone, taps, view, pool, normalize, weights, merge)
         body = {"dataset": dataset if isinstance(dataset, str) else dataset.id, **params}
         call = submission("/v1/feature-sets", body, idempotency_key)
         return Job(self._transport, job_of(self._transport.json(call)))

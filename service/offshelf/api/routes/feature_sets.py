@@ -10,10 +10,10 @@ from fastapi import APIRouter, Response
 from offshelf.api.openapi import problems
 from offshelf.api.pages import After, Id, Limit, check_id, page_of
 from offshelf.api.routes.jobs import IdempotencyKey
-from offshelf.api.services import OWNER, Services, ServicesOf
+from offshelf.api.services import OWNER, ServicesOf
 from offshelf.api.submitting import job_body, job_path, submit
 from offshelf.datasets import records
-from offshelf.errors import UnknownName
+from offshelf.heads.features import load_feature_set
 from offshelf.schemas import FEATURE_SET, FeatureSet, FeatureSetRequest, JobBody, Page
 from offshelf.store import layout
 
@@ -46,7 +46,7 @@ def list_feature_sets(
     """All feature sets, by id."""
     ids = [PurePosixPath(key).stem for key in services.store.keys(layout.feature_sets(OWNER))]
     names, more = page_of(ids, after, limit)
-    items = [_load(services, name) for name in names]
+    items = [load_feature_set(services.store, OWNER, name) for name in names]
     return Page(items=items, has_more=more, after=names[-1] if more else None)
 
 
@@ -58,12 +58,4 @@ def list_feature_sets(
 )
 def get_feature_set(feature_set_id: Id, services: ServicesOf) -> FeatureSet:
     """A feature set: its specs and fingerprints, which images have rows and which failed."""
-    return _load(services, check_id("feature set", feature_set_id))
-
-
-def _load(services: Services, feature_set_id: str) -> FeatureSet:
-    try:
-        data = services.store.get(layout.feature_set(OWNER, feature_set_id))
-    except UnknownName:
-        raise UnknownName(f"no feature set {feature_set_id!r}") from None
-    return FeatureSet.model_validate_json(data)
+    return load_feature_set(services.store, OWNER, check_id("feature set", feature_set_id))

@@ -23,7 +23,7 @@ class EmbedNet(nn.Module):
     into the layers when the weights were packed. `fc6` fixes the input at 72 x 72 pixels.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = CLASSES) -> None:
         super().__init__()
         self.conv1, self.relu1 = nn.Conv2d(3, 64, 5, stride=2, padding=2), nn.ReLU()
         self.pool1 = nn.MaxPool2d(3, stride=2)
@@ -35,7 +35,7 @@ class EmbedNet(nn.Module):
         self.pool5 = nn.MaxPool2d(4, stride=2)
         self.fc6, self.relu6 = nn.Linear(256 * 3 * 3, 1024), nn.ReLU()
         self.fc7, self.relu7 = nn.Linear(1024, 1024), nn.ReLU()
-        self.logits = nn.Linear(1024, CLASSES)
+        self.logits = nn.Linear(1024, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores of normalised images, N x 3 x 72 x 72."""
@@ -50,12 +50,12 @@ class EmbedNet(nn.Module):
         return scores
 
 
-def embednet() -> nn.Module:
+def embednet(classes: int = CLASSES) -> nn.Module:
     """The network with torch's default initialisation.
 
     Its convolutions are laid out channels-last, which is a third faster on a CPU at this size.
     """
-    return EmbedNet().to(memory_format=torch.channels_last)
+    return EmbedNet(classes).to(memory_format=torch.channels_last)
 
 
 def unpack(path: Path = PACKED) -> dict[str, Tensor]:
