@@ -16,6 +16,7 @@ from offshelf.commands.heads import Kind, features_of
 from offshelf.commands.options import (
     AsJson,
     Backbone,
+    Merge,
     Normalize,
     Pool,
     ShowProgress,
@@ -46,6 +47,7 @@ def reproduce(
     view: View = "center",
     pool: Pool = None,
     normalize: Normalize = "none",
+    merge: Merge = "mean",
     weights: Weights = None,
     kind: Annotated[Kind, typer.Option(help="Linear SVM or logistic regression.")] = Kind.SVM,
     c: Annotated[
@@ -75,6 +77,7 @@ def reproduce(
         "view": view,
         "pool": pool,
         "normalize": normalize,
+        "merge": merge,
         "weights": weights,
     }
     with _service(url, local=local) as client:
