@@ -132,6 +132,22 @@ async def test_async_upload_of_an_archive_sends_it_as_it_is(tmp_path: Path) -> N
     assert (name, content, fields) == ("flowers.tar.gz", path.read_bytes(), {"name": ["mine"]})
 
 
+def test_the_answer_to_a_large_upload_may_take_longer(tmp_path: Path) -> None:
+    path = tmp_path / "flowers.tar"
+    path.write_bytes(bytes(40_000_000))
+    waits: list[dict[str, float]] = []
+
+    def told(request: httpx.Request) -> httpx.Response:
+        waits.append(request.extensions["timeout"])
+        return created(request)
+
+    fake = FakeService(routes={("POST", "/v1/datasets"): told})
+    with sdk.Client(transport=fake.transport, timeout=sdk.Timeout(read=7)) as client:
+        client.datasets.upload(path)
+    assert waits[0]["read"] == pytest.approx(17.0)
+    assert waits[0]["connect"] == sdk.Timeout().connect
+
+
 def test_upload_is_sent_again_from_its_start(tmp_path: Path) -> None:
     retry = sdk.Retry(sleep=lambda _: None)
     away = problem(503, "dependency_unavailable", retryable=True)

@@ -47,7 +47,7 @@ class AsyncDatasets:
         try:
             with showing(progress) as show:
                 texts = {"name": name or path.name.split(".")[0], "protocol": protocol}
-                body = archive_form(filename, file, texts, show)
+                body = archive_form(filename, file, texts, self._transport.timeout, show)
                 data = await self._transport.json(Call("POST", "/v1/datasets", body))
         finally:
             packing.__exit__(None, None, None)
