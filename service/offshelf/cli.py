@@ -15,6 +15,7 @@ from offshelf.commands import (
     jobs,
     kept_heads,
     listing,
+    reproduce,
     selftest,
     serving,
     transforms,
@@ -75,6 +76,7 @@ app.command()(serving.health)
 app.command()(extraction.features)
 app.command()(heads.train)
 app.command()(heads.predict)
+app.command()(reproduce.reproduce)
 app.add_typer(kept_heads.heads, name="heads")
 app.add_typer(datasets.datasets, name="datasets")
 app.add_typer(weights.weights, name="weights")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, TypeV
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic_core import PydanticCustomError
 
+from offshelf.core.boxes import Box
 from offshelf.core.jobs import JobState
 from offshelf.core.normalisation import canonical_normalisation
 from offshelf.core.spec import Merge
@@ -316,12 +317,39 @@ class WorkerBody(Strict):
 
 
 class DatasetItem(Strict):
-    """One image of a dataset: its path in the upload, its label and its content."""
+    """One sample of a dataset: its path in the upload, its label and its image's content.
+
+    Under a protocol `path` is the sample's key, and several samples may share an image. `boxes`
+    are the regions that its features are made of, one for each of the protocol's `regions`: None
+    for one that this sample lacks. Without boxes it is the whole image. `label` is empty where a
+    sample may have many.
+    """
 
     path: str
     label: str
     sha256: str
     bytes: int
+    boxes: list[Box | None] = []
+
+
+class SplitCounts(Strict):
+    """A split of a protocol: how many samples each side has. `val` chooses parameters."""
+
+    name: str
+    train: int
+    val: int
+    test: int
+
+
+class DatasetProtocol(Strict):
+    """By which protocol a dataset was read. `counts` are samples, or positives, a class."""
+
+    name: str
+    multi_label: bool
+    metrics: list[str]
+    regions: list[str]
+    counts: dict[str, int]
+    splits: list[SplitCounts]
 
 
 class Dataset(Strict):
@@ -334,10 +362,11 @@ class Dataset(Strict):
     classes: list[str]
     items: list[DatasetItem]
     skipped: list[str] = []
+    protocol: DatasetProtocol | None = None
 
     @property
     def labels(self) -> list[int]:
-        """The class index of each item."""
+        """The class index of each item; there is none where an item may have many labels."""
         index = {name: i for i, name in enumerate(self.classes)}
         return [index[item.label] for item in self.items]
 
@@ -352,6 +381,7 @@ class DatasetBody(Strict):
     counts: dict[str, int]
     total: int
     skipped: list[str]
+    protocol: DatasetProtocol | None = None
 
 
 class ExplicitSplit(Strict):
@@ -371,6 +401,16 @@ class RandomSplit(Strict):
     train_per_class: Annotated[int, Field(gt=0)]
     test_per_class: Annotated[int | None, Field(gt=0)] = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+class ProtocolSplit(Strict):
+    """A split of the dataset's protocol, by its number from 1.
+
+    The head trains on the split's training and validation samples and is tested on its test,
+    by the protocol's rules and figures.
+    """
+
+    number: Annotated[int, Field(gt=0)]
 
 
 class FeatureSetRequest(FeatureParams):
@@ -448,20 +488,69 @@ class HeadRequest(FeatureParams):
     name: Annotated[str, Field(max_length=200)] = ""
     kind: HeadKind = "svm"
     C: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    split: ExplicitSplit | RandomSplit | None = None
+    split: ExplicitSplit | RandomSplit | ProtocolSplit | None = None
+
+
+class ClassPrecision(Strict):
+    """One class of a multi-label test. APs are fractions; None where it has no positive."""
+
+    positives: int
+    negatives: int
+    left_out: int
+    ap_11pt: float | None
+    ap_all_point: float | None
 
 
 class Metrics(Strict):
-    """How a head does on one side of a split. Accuracies are fractions."""
+    """How a head does on one side of a split, as fractions.
+
+    Accuracies, and the recall `per_class`, are of samples with one label each; mean APs, and
+    `precision` by class, of samples that may have many. What does not apply is None or empty.
+    """
 
     images: int
-    accuracy: float
-    mean_class_accuracy: float
-    per_class: dict[str, float]
+    accuracy: float | None = None
+    mean_class_accuracy: float | None = None
+    per_class: dict[str, float] = {}
+    map_11pt: float | None = None
+    map_all_point: float | None = None
+    precision: dict[str, ClassPrecision] = {}
+
+
+class PublishedRow(Strict):
+    """A row of a table of figures. `value` and `deviation` are per cent, as papers print them."""
+
+    method: str
+    value: float
+    deviation: float | None = None
+    metric: str
+    source: str
+    note: str = ""
+
+
+class ProtocolReport(Strict):
+    """What a protocol reports of a head on one of its splits.
+
+    `figures` are fractions by metric, the protocol's first one first. Of `tested` samples
+    `unscored` had no features: they count as wrong, or come last. `table` has our rows among the
+    published ones, each beside those of its own metric only, best first.
+    """
+
+    protocol: str
+    split: str
+    number: int
+    trained: int
+    tested: int
+    unscored: int
+    figures: dict[str, float]
+    table: list[PublishedRow]
 
 
 class Head(Strict):
-    """A trained head: a linear model and the FeatureSpec of the features it was trained on."""
+    """A trained head: a linear model and the FeatureSpec of the features it was trained on.
+
+    `regions` are the parts of an image whose features stand in a row; none is the whole image.
+    """
 
     id: str
     owner: str
@@ -479,6 +568,9 @@ class Head(Strict):
     created_s: float
     versions: dict[str, str]
     warnings: list[str] = []
+    multi_label: bool = False
+    regions: list[str] = []
+    protocol: ProtocolReport | None = None
 
 
 class Prediction(Strict):

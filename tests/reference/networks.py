@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 # At least one of every family, of every kind of block and activation; seconds for all of them.
 SMALL: Final = (
     "alexnet", "caffe_alexnet", "convnext_tiny", "decaf", "densenet121", "efficientnet_b0",
-    "embednet", "googlenet", "inception_v3", "maxvit_t", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small",
-    "regnet_x_400mf", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_0",
-    "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_32",
+    "embednet", "googlenet", "inception_v3", "maxvit_t", "mnasnet0_5", "mobilenet_v2",
+    "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5",
+    "squeezenet1_0", "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_32",
 )  # fmt: skip
 
 LARGE: Final = (pytest.mark.large, pytest.mark.timeout(1_800))

@@ -1,4 +1,4 @@
-"""Packs a folder of class sub-folders into a tar file, as datasets are uploaded."""
+"""Packs a folder into a tar file, as datasets are uploaded."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ def absolute(source: str | PathLike[str]) -> Path:
 
 
 @contextmanager
-def archive(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def archive(path: Path, *, whole: bool = False) -> Iterator[tuple[str, IO[bytes]]]:
     """The file to upload for a folder or an archive: its name, and the file open at its start.
 
-    A folder is packed, uncompressed (images are compressed already), into a temporary file that
+    Of a folder its images are packed, or with `whole` all its files but the hidden ones. They go,
+    uncompressed (images are compressed already), into a temporary file that
     is gone afterwards. Raises UnreadableImage.
     """
     try:
         if path.is_dir():
             with TemporaryFile() as file:
-                _pack(path, file)
+                _pack(path, file, _files_in(path) if whole else images_in(path))
                 file.seek(0)
                 yield f"{path.name or 'dataset'}.tar", file
         else:
@@ -43,13 +44,23 @@ def archive(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
         raise UnreadableImage(f"cannot read {path}: {error}") from error
 
 
-def _pack(folder: Path, file: IO[bytes]) -> None:
-    images = images_in(folder)
-    if not images:
+def _files_in(folder: Path) -> list[Path]:
+    """All files of a folder and its sub-folders but the hidden ones, sorted by path."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part[0] == "." for part in path.relative_to(folder).parts)
+    )
+
+
+def _pack(folder: Path, file: IO[bytes], paths: list[Path]) -> None:
+    if not paths:
         raise UnreadableImage(f"there are no images in {folder}")
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for image in images:
-            tar.add(image, arcname=image.relative_to(folder).as_posix(), filter=_anonymous)
+    # Links are packed as what they point to: an archive with links is refused.
+    form = tarfile.PAX_FORMAT
+    with tarfile.open(fileobj=file, mode="w", format=form, dereference=True) as tar:
+        for path in paths:
+            tar.add(path, arcname=path.relative_to(folder).as_posix(), filter=_anonymous)
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -173,8 +173,29 @@ class SelfTest:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitCounts:
+    """A split of a protocol: how many samples each side has. `val` chooses parameters."""
+
+    name: str
+    train: int
+    val: int
+    test: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetProtocol:
+    """The protocol by which a dataset was read. `regions` are parts of images, if not wholes."""
+
+    name: str
+    multi_label: bool
+    metrics: tuple[str, ...]
+    regions: tuple[str, ...]
+    splits: tuple[SplitCounts, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
-    """An immutable set of labelled images. `counts` is images by class."""
+    """An immutable set of labelled images. `counts` is images, or positives, by class."""
 
     id: str
     name: str
@@ -183,6 +204,7 @@ class Dataset:
     counts: dict[str, int]
     total: int
     skipped: tuple[str, ...] = ()
+    protocol: DatasetProtocol | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,25 +266,85 @@ class ExplicitSplit:
     test: tuple[str, ...] = ()
 
 
-Split: TypeAlias = RandomSplit | ExplicitSplit | Mapping[str, Any]
+@dataclass(frozen=True, slots=True)
+class ProtocolSplit:
+    """A split of the protocol that the dataset was uploaded with, by its number from 1."""
+
+    number: int = 1
+
+
+Split: TypeAlias = RandomSplit | ExplicitSplit | ProtocolSplit | Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassPrecision:
+    """One class of a multi-label test. APs are fractions; None where it has no positive."""
+
+    positives: int
+    negatives: int
+    left_out: int
+    ap_11pt: float | None
+    ap_all_point: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """How a head does on one side of a split. Accuracies are fractions."""
+    """How a head does on one side of a split, as fractions.
+
+    Accuracies, and the recall `per_class`, are of images with one label each; mean APs, and
+    `precision` by class, of images that may have many. What does not apply is None or empty.
+    """
 
     images: int
-    accuracy: float
-    mean_class_accuracy: float
-    per_class: dict[str, float]
+    accuracy: float | None = None
+    mean_class_accuracy: float | None = None
+    per_class: dict[str, float] = field(default_factory=dict)
+    map_11pt: float | None = None
+    map_all_point: float | None = None
+    precision: dict[str, ClassPrecision] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRow:
+    """A row of a table of figures. `value` and `deviation` are per cent, as papers print them."""
+
+    method: str
+    value: float
+    metric: str
+    source: str
+    deviation: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolReport:
+    """What a protocol reports of a head on one of its splits.
+
+    `figures` are fractions by metric, the protocol's first one first. Of `tested` samples
+    `unscored` had no features: they count as wrong, or come last. `table` has our rows among the
+    published ones, each beside those of its own metric only, best first.
+    """
+
+    protocol: str
+    split: str
+    number: int
+    trained: int
+    tested: int
+    unscored: int
+    figures: dict[str, float]
+    table: tuple[PublishedRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a head did on the images it learned from and on those it did not see."""
+    """How a head did on the images it learned from and on those it did not see.
+
+    `protocol` has the figures of a published protocol, where it was trained on a split of one.
+    """
 
     train: Metrics
     test: Metrics | None
+    protocol: ProtocolReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +366,9 @@ class HeadInfo:
     split: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    multi_label: bool = False
+    regions: tuple[str, ...] = ()
+    protocol: ProtocolReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,7 +473,13 @@ def self_test_of(data: Any) -> SelfTest:
 
 def dataset_of(data: Any) -> Dataset:
     """Read a dataset."""
-    return read(Dataset, data, classes=_tuple(data, "classes"), skipped=_tuple(data, "skipped"))
+    return read(
+        Dataset,
+        data,
+        classes=_tuple(data, "classes"),
+        skipped=_tuple(data, "skipped"),
+        protocol=_dataset_protocol(_field(data, "protocol")),
+    )
 
 
 def feature_set_of(data: Any) -> FeatureSet:
@@ -412,15 +503,39 @@ def head_of(data: Any) -> HeadInfo:
         data,
         classes=_tuple(data, "classes"),
         weights=weights_of(_field(data, "weights")),
-        train=read(Metrics, _field(data, "train")),
-        test=None if test is None else read(Metrics, test),
+        train=_metrics(_field(data, "train")),
+        test=None if test is None else _metrics(test),
         warnings=_tuple(data, "warnings"),
+        regions=_tuple(data, "regions"),
+        protocol=_protocol_report(_field(data, "protocol")),
     )
 
 
 def job_of(data: Any) -> JobStatus:
     """Read a job."""
     return read(JobStatus, data, error=_error_of(_field(data, "error")))
+
+
+def _dataset_protocol(data: Any) -> DatasetProtocol | None:
+    if data is None:
+        return None
+    splits = tuple(read(SplitCounts, split) for split in _tuple(data, "splits"))
+    names = {field: _tuple(data, field) for field in ("metrics", "regions")}
+    return read(DatasetProtocol, data, splits=splits, **names)
+
+
+def _metrics(data: Any) -> Metrics:
+    with understood("the precision of classes"):
+        precision = dict(_field(data, "precision") or {})
+    by_class = {name: read(ClassPrecision, one) for name, one in precision.items()}
+    return read(Metrics, data, precision=by_class)
+
+
+def _protocol_report(data: Any) -> ProtocolReport | None:
+    if data is None:
+        return None
+    table = tuple(read(PublishedRow, row) for row in _tuple(data, "table"))
+    return read(ProtocolReport, data, table=table)
 
 
 def _error_of(data: Any) -> ItemError | None:

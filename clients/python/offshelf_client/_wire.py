@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote
 
+import httpx
 import numpy as np
 
 from offshelf_client._archive import Counted
@@ -24,19 +25,21 @@ from offshelf_client._errors import (
     error_codes,
     understood,
 )
-from offshelf_client._models import ExplicitSplit, Progress, RandomSplit
+from offshelf_client._models import ExplicitSplit, Progress, ProtocolSplit, RandomSplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import httpx
     from numpy.typing import NDArray
 
+    from offshelf_client._config import Timeout
     from offshelf_client._images import Encoded
     from offshelf_client._models import Split
     from offshelf_client._progress import Show
 
 NPZ: Final = "application/x-npz"
+# How fast a service that is slow stores an upload.
+STORED_BYTES_PER_S: Final = 4e6
 
 Form: TypeAlias = dict[str, str | list[str]]
 
@@ -101,7 +104,7 @@ def feature_params(
 
 def split_body(split: Split | None) -> dict[str, Any] | None:
     """A split as JSON."""
-    if isinstance(split, RandomSplit | ExplicitSplit):
+    if isinstance(split, RandomSplit | ExplicitSplit | ProtocolSplit):
         return asdict(split)
     return None if split is None else dict(split)
 
@@ -127,17 +130,27 @@ def image_form(images: Sequence[Encoded], fields: Form) -> Callable[[], dict[str
 
 
 def archive_form(
-    filename: str, file: IO[bytes], name: str, show: Show
+    filename: str,
+    file: IO[bytes],
+    texts: Mapping[str, str | None],
+    timeout: Timeout,
+    show: Show,
 ) -> Callable[[], dict[str, Any]]:
-    """An archive and its name as multipart/form-data, streamed; `show` is told the bytes."""
+    """An archive and texts as multipart/form-data, streamed; `show` is told the bytes.
+
+    Texts that are None are left out. The answer may take as much longer than `timeout` says as
+    the service may need to read the archive and to store what is in it.
+    """
     total = file.seek(0, 2)
+    read_s = timeout.read + total / STORED_BYTES_PER_S
 
     def body() -> dict[str, Any]:
         file.seek(0)
         counted = Counted(file, lambda at: show(Progress("upload", at, total, unit="bytes")))
         return {
             "files": {"archive": (filename, counted, "application/octet-stream")},
-            "data": {"name": name},
+            "data": {field: text for field, text in texts.items() if text is not None},
+            "timeout": httpx.Timeout(**asdict(timeout) | {"read": read_s}),
         }
 
     return body

@@ -161,7 +161,11 @@ def archive_body() -> dict[str, Any]:
     file = {"type": "string", "format": "binary"}
     form = {
         "type": "object",
-        "properties": {"archive": file, "name": {"type": "string"}},
+        "properties": {
+            "archive": file,
+            "name": {"type": "string"},
+            "protocol": {"type": "string", "description": "By which protocol it is read."},
+        },
         "required": ["archive"],
     }
     kinds = ("application/zip", "application/x-tar", "application/gzip")

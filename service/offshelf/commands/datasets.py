@@ -1,28 +1,77 @@
-"""`offshelf datasets`: the protocols there are, and whether a copy of a data set is right."""
+"""`offshelf datasets`: uploads, the protocols there are, and whether a copy is right."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from offshelf.commands.options import AsJson
+from offshelf.commands.figures import value_of
+from offshelf.commands.options import AsJson, ShowProgress, Url, connect, progress_option
 from offshelf.commands.output import table
 
 if TYPE_CHECKING:
     from offshelf.datasets.protocols.interface import Card, Published
     from offshelf.datasets.protocols.verification import Verification
+    from offshelf_client import Dataset
 
 datasets = typer.Typer(
-    help="Protocols of published data sets.", no_args_is_help=True, rich_markup_mode=None
+    help="Upload data sets, look at them and at the protocols of papers.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
-@datasets.callback()
-def group() -> None:
-    """Protocols of published data sets."""
+@datasets.command()
+def upload(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder of the data set, or an archive of it.", exists=True),
+    ],
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="Read its official layout by this protocol; else a sub-folder of images a class."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    as_json: AsJson = False,
+    progress: ShowProgress = None,
+    url: Url = None,
+) -> None:
+    """Upload a data set; the same one again is the same dataset."""
+    with connect(url) as client:
+        dataset = client.datasets.upload(
+            folder, name=name, protocol=protocol, progress=progress_option(progress)
+        )
+    typer.echo(json.dumps(asdict(dataset)) if as_json else _shown(dataset))
+
+
+@datasets.command("list")
+def list_datasets(as_json: AsJson = False, url: Url = None) -> None:
+    """List the data sets that the service keeps, newest first."""
+    with connect(url) as client:
+        found = sorted(client.datasets.list(), key=lambda dataset: -dataset.created_s)
+    if as_json:
+        typer.echo(json.dumps([asdict(dataset) for dataset in found]))
+    else:
+        header = ("id", "name", "protocol", "samples", "classes", "splits")
+        typer.echo(table(header, [_row(dataset) for dataset in found]))
+
+
+@datasets.command()
+def show(
+    dataset_id: Annotated[str, typer.Argument(help="Identifier of the dataset.")],
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Show a dataset: its classes and counts, its protocol and splits."""
+    with connect(url) as client:
+        dataset = client.datasets.get(dataset_id)
+    typer.echo(json.dumps(asdict(dataset)) if as_json else _shown(dataset))
 
 
 @datasets.command()
@@ -61,6 +110,25 @@ def verify(
         raise typer.Exit(1)
 
 
+def _row(dataset: Dataset) -> tuple[object, ...]:
+    protocol = dataset.protocol
+    named = (protocol.name, len(protocol.splits)) if protocol else ("-", "-")
+    return dataset.id, dataset.name, named[0], dataset.total, len(dataset.classes), named[1]
+
+
+def _shown(dataset: Dataset) -> str:
+    parts = [f"dataset {dataset.id}, {dataset.name}: {dataset.total} samples"]
+    if dataset.protocol:
+        regions = ", ".join(dataset.protocol.regions) or "whole images"
+        parts.append(f"protocol {dataset.protocol.name}, {regions}")
+    counted = "positives" if dataset.protocol and dataset.protocol.multi_label else "samples"
+    parts += ["", table(("class", counted), dataset.counts.items())]
+    if dataset.protocol:
+        rows = [(s.name, s.train, s.val, s.test) for s in dataset.protocol.splits]
+        parts += ["", table(("split", "train", "val", "test"), rows)]
+    return "\n".join([*parts, *(f"skipped {path}" for path in dataset.skipped)])
+
+
 def _summary(cards: list[Card]) -> str:
     rows = [(card.name, card.title, card.splits, " ".join(card.metrics)) for card in cards]
     return table(("protocol", "what", "splits", "reports"), rows)
@@ -88,9 +156,8 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def _published(row: Published) -> tuple[str, str, str, str]:
-    deviation = "" if row.deviation is None else f" +- {row.deviation:g}"
     note = f" ({row.note})" if row.note else ""
-    return row.method + note, row.metric, f"{row.value:.2f}{deviation}", row.source
+    return row.method + note, row.metric, value_of(row), row.source
 
 
 def _report(found: Verification, names: int) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from offshelf.commands.figures import published_table
 from offshelf.commands.options import (
     AsJson,
     Backbone,
@@ -33,7 +34,7 @@ from offshelf.commands.output import percent, table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from offshelf_client import Head, HeadInfo, Job, Prediction, RandomSplit
+    from offshelf_client import Head, HeadInfo, Job, Prediction, ProtocolReport, RandomSplit
 
 
 class Kind(StrEnum):
@@ -163,11 +164,28 @@ def card(head: Head) -> str:
     """What a head is and how well it does, for people."""
     info, report = head.info, head.report
     sides = [("train", report.train)] + ([("test", report.test)] if report.test else [])
+    if info.multi_label:
+        header = ("", "images", "mAP, 11 points", "mAP, all points")
+        figures = [(m.map_11pt, m.map_all_point) for _, m in sides]
+    else:
+        header = ("", "images", "accuracy", "mean of classes")
+        figures = [(m.accuracy, m.mean_class_accuracy) for _, m in sides]
     rows = [
-        (side, m.images, percent(m.accuracy), percent(m.mean_class_accuracy)) for side, m in sides
+        (side, m.images, *map(percent, pair))
+        for (side, m), pair in zip(sides, figures, strict=True)
     ]
-    shown = table(("", "images", "accuracy", "mean of classes"), rows)
-    return "\n".join([_title(info), shown, *(f"warning: {w}" for w in info.warnings)])
+    parts = [_title(info), table(header, rows)]
+    if report.protocol:
+        parts += ["", _protocol(report.protocol), "", published_table(report.protocol.table)]
+    return "\n".join([*parts, *(f"warning: {w}" for w in info.warnings)])
+
+
+def _protocol(report: ProtocolReport) -> str:
+    unscored = f", {report.unscored} of them without features" if report.unscored else ""
+    return (
+        f"{report.protocol}, split {report.split}: {report.trained} trained, "
+        f"{report.tested} tested{unscored}"
+    )
 
 
 def _title(info: HeadInfo) -> str:

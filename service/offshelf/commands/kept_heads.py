@@ -33,7 +33,7 @@ def list_heads(as_json: AsJson = False, url: Url = None) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(info) for info in found]))
     else:
-        header = ("id", "name", "features", "kind", "test accuracy", "created")
+        header = ("id", "name", "features", "kind", "test", "created")
         typer.echo(table(header, [_row(info) for info in found]))
 
 
@@ -53,6 +53,18 @@ def delete(head_id: HeadId, url: Url = None) -> None:
     typer.echo(f"deleted head {head_id}")
 
 
+def _figure(info: HeadInfo) -> str:
+    """What counts of the test: a protocol's first figure, mean AP or accuracy."""
+    if info.protocol:
+        metric, value = next(iter(info.protocol.figures.items()))
+        return f"{percent(value)} {metric}"
+    if info.test is None:
+        return "-"
+    if info.multi_label:
+        return f"{percent(info.test.map_all_point)} map_all_point"
+    return f"{percent(info.test.accuracy)} accuracy"
+
+
 def _row(info: HeadInfo) -> tuple[str, ...]:
     created = datetime.fromtimestamp(info.created_s, UTC)
     return (
@@ -60,6 +72,6 @@ def _row(info: HeadInfo) -> tuple[str, ...]:
         info.name or "-",
         f"{info.spec.get('backbone')}/{info.spec.get('tap')}",
         info.kind,
-        percent(info.test.accuracy) if info.test else "-",
+        _figure(info),
         f"{created:%Y-%m-%d %H:%M} UTC",
     )

@@ -23,9 +23,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
-def percent(fraction: float) -> str:
-    """0.9125 as `91.2 %`."""
-    return f"{100 * fraction:.1f} %"
+def percent(fraction: float | None) -> str:
+    """0.9125 as `91.2 %`, None as `-`."""
+    return "-" if fraction is None else f"{100 * fraction:.1f} %"
 
 
 def _is_number(text: str) -> bool:

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from offshelf.datasets import records
 from offshelf.datasets.archive import read_archive
+from offshelf.datasets.blobs import BlobWriter
+from offshelf.datasets.interface import is_image
 from offshelf.errors import InvalidParameter
 from offshelf.schemas import Dataset, DatasetItem
-from offshelf.store import layout
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from offshelf.datasets.interface import ArchiveLimits, Member
     from offshelf.store.interface import Store
 
-IMAGE_SUFFIXES: Final = frozenset(
-    {".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-)
 LAYOUT: Final = "the layout is <class>/<image>, in one folder more at most"
 MAX_SKIPPED: Final = 1000
-
-# Writes to an object store wait on the network; this many are under way at once.
-WRITERS: Final = 8
 
 
 @dataclass(slots=True)
@@ -85,20 +75,12 @@ def dataset_id(items: list[DatasetItem]) -> str:
 
 def _store_images(store: Store, file: BinaryIO, limits: ArchiveLimits) -> _Found:
     found = _Found()
-    writes: deque[Future[bool]] = deque()
-    with ThreadPoolExecutor(WRITERS, thread_name_prefix="dataset-write") as pool:
+    with BlobWriter(store, limits.max_image_bytes) as writer:
         for member in read_archive(file, limits):
             if reason := _why_skip(member, limits):
                 found.skip(member.path, reason)
-                continue
-            image = _read(member, limits)
-            sha256 = hashlib.sha256(image).hexdigest()
-            found.images.append((member.path, sha256, len(image)))
-            writes.append(pool.submit(store.put_new, layout.blob(sha256), image))
-            if len(writes) >= WRITERS:
-                writes.popleft().result()
-        for write in writes:
-            write.result()
+            else:
+                found.images.append((member.path, *writer.add(member)))
     return found
 
 
@@ -106,19 +88,11 @@ def _why_skip(member: Member, limits: ArchiveLimits) -> str | None:
     segments = member.path.split("/")
     if "__MACOSX" in segments or any(segment.startswith(".") for segment in segments):
         return "hidden"
-    if PurePosixPath(member.path).suffix.lower() not in IMAGE_SUFFIXES:
+    if not is_image(member.path):
         return "no image by its name"
     if member.size > limits.max_image_bytes:
         return f"over {limits.max_image_bytes} bytes"
     return None
-
-
-def _read(member: Member, limits: ArchiveLimits) -> bytes:
-    with member.open() as stream:
-        data = stream.read(limits.max_image_bytes + 1)
-    if len(data) != member.size:
-        raise InvalidParameter(f"{member.path!r} in the archive is cut short")
-    return data
 
 
 def _items(found: _Found) -> list[DatasetItem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from offshelf.errors import InvalidParameter, TooLarge
@@ -10,6 +11,9 @@ from offshelf.errors import InvalidParameter, TooLarge
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+IMAGE_SUFFIXES: Final = frozenset(
+    {".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
 MAX_PATH_CHARS: Final = 1024
 
 # Pictures hardly compress. An upload may unpack to this many times its size, and to the first
@@ -58,6 +62,11 @@ class Budget:
         self._files += 1
         if self._files > self._limits.max_files:
             raise TooLarge(f"the archive has more than {self._limits.max_files} entries")
+
+
+def is_image(path: str) -> bool:
+    """Whether a file is an image by its name."""
+    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
 
 
 def clean_path(raw: str) -> str:

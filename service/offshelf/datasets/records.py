@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from offshelf.datasets.protocols.interface import Description
 from offshelf.errors import UnknownName
 from offshelf.schemas import Dataset, DatasetBody
 from offshelf.store import layout
@@ -32,6 +33,12 @@ def load(store: Store, owner: str, dataset_id: str) -> Dataset:
         raise UnknownName(f"no dataset {dataset_id!r}") from None
 
 
+def load_description(store: Store, owner: str, dataset_id: str) -> Description:
+    """What its protocol read of a dataset; UnknownName where there is none."""
+    data = store.get(layout.description(owner, dataset_id))
+    return Description.model_validate_json(data)
+
+
 def load_body(store: Store, owner: str, dataset_id: str) -> DatasetBody:
     """A dataset without its items; UnknownName when there is none."""
     if not store.exists(layout.dataset(owner, dataset_id)):
@@ -49,7 +56,8 @@ def ids(store: Store, owner: str) -> list[str]:
 
 def body(dataset: Dataset) -> DatasetBody:
     """The dataset as the API shows it."""
-    counts = Counter(item.label for item in dataset.items)
+    labels = Counter(item.label for item in dataset.items)
+    counts = dataset.protocol.counts if dataset.protocol else labels
     return DatasetBody(
         id=dataset.id,
         name=dataset.name,
@@ -58,4 +66,5 @@ def body(dataset: Dataset) -> DatasetBody:
         counts={label: counts[label] for label in dataset.classes},
         total=len(dataset.items),
         skipped=dataset.skipped,
+        protocol=dataset.protocol,
     )

@@ -19,6 +19,7 @@ from offshelf.engine.decode import Limits, decode
 from offshelf.engine.interface import Features, Output, Pixels, Resident
 from offshelf.engine.observer import Observer, Unobserved
 from offshelf.engine.place import Place, check_whitenings
+from offshelf.engine.regions import cut
 from offshelf.engine.residency import Hold, Residency
 from offshelf.engine.views import view
 from offshelf.errors import (
@@ -31,6 +32,7 @@ from offshelf.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from offshelf.core.boxes import Box
     from offshelf.engine.interface import Engine
     from offshelf.engine.whitening import Whitening
     from offshelf.schemas import FeatureParams
@@ -152,11 +154,17 @@ class Extractor:
         return self._plan(hold, params) if hold else None
 
     def submit(
-        self, image: bytes, plan: Plan, lane: Lane, deadline_s: float | None = None
+        self,
+        image: bytes,
+        plan: Plan,
+        lane: Lane,
+        deadline_s: float | None = None,
+        box: Box | None = None,
     ) -> Future[dict[str, Features]]:
         """Start on an image; the future gives, by requested tap, the feature in the tap's shape.
 
-        `deadline_s` is Unix time. A future that is cancelled before its image runs is dropped.
+        With a `box` that part of the upright image is the image. `deadline_s` is Unix time. A
+        future that is cancelled before its image runs is dropped.
         It fails with an OffshelfError: InvalidImage, TooLarge, DeadlineExceeded, WorkerError.
         Callbacks of the future may run on the device's thread: they hand over and return.
         """
@@ -165,7 +173,9 @@ class Extractor:
         future.add_done_callback(lambda _: hold.release())
         self._batcher.expect(lane)
         try:
-            task = self._pools[lane].submit(self._prepare, image, plan, lane, deadline_s, future)
+            task = self._pools[lane].submit(
+                self._prepare, image, plan, lane, deadline_s, box, future
+            )
         except RuntimeError:
             self._drop(future, lane)
         else:
@@ -221,13 +231,14 @@ class Extractor:
         plan: Plan,
         lane: Lane,
         deadline_s: float | None,
+        box: Box | None,
         future: Future[dict[str, Features]],
     ) -> None:
         """On a thread of the pool: decode, cut, and queue for the device."""
         item: Item | None = None
         try:
             if self._wanted(future, deadline_s):
-                item = self._item(image, plan, lane, deadline_s, future)
+                item = self._item(image, plan, lane, deadline_s, box, future)
         except OffshelfError as error:
             _fail(future, error)
         except Exception as error:
@@ -247,11 +258,17 @@ class Extractor:
         return True
 
     def _item(
-        self, image: bytes, plan: Plan, lane: Lane, deadline_s: float | None, future: Future[Any]
+        self,
+        image: bytes,
+        plan: Plan,
+        lane: Lane,
+        deadline_s: float | None,
+        box: Box | None,
+        future: Future[Any],
     ) -> Item:
         began_s = self._clock()
         try:
-            pixels = decode(image, self._limits)
+            pixels = cut(decode(image, self._limits), box)
             inputs = view(pixels, plan.view, plan.resident.card.preprocessing)
         finally:
             self._observer.decoded(self._clock() - began_s)

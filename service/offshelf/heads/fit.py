@@ -1,9 +1,10 @@
 """The child process that fits a head: `python -m offshelf.heads.fit <workdir>`.
 
 A solver neither reports progress nor stops when asked, so it runs where it can be killed. It
-reads `X.npy` (mapped, one feature a row), `y.npy` (class of each row), `train.npy` and `test.npy`
-(row numbers) and `params.json`, and writes `head.safetensors` and, last, `report.json`. It ends
-when its parent does. What the caller did wrong is in `error.json` and gives status 3.
+reads `X.npy` (mapped, one feature a row), `y.npy` (the class of each row, or a -1, 0 or 1 for each
+class), `train.npy` and `test.npy` (row numbers) and `params.json`, and writes `head.safetensors`,
+`scores.npy` (a row for each of `test.npy`, a column a class) and, last, `report.json`. It ends when
+its parent does. What the caller did wrong is in `error.json` and gives status 3.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 
 from offshelf.errors import ErrorInfo, RequestError
 from offshelf.heads.interface import SOLVERS, Fitted, check_classes
+from offshelf.heads.labels import check_labels, fit_labels
 from offshelf.heads.model import decide, pack_weights
 from offshelf.heads.scoring import score
 from offshelf.schemas import Metrics
@@ -88,26 +90,36 @@ def fit(workdir: Path) -> None:
     params = FitParams.read(workdir)
     features: NDArray[np.float32] = np.load(workdir / "X.npy", mmap_mode="r")
     labels, train, test = (np.load(workdir / f"{name}.npy") for name in ("y", "train", "test"))
-    check_classes(labels[train], params.classes)
-    fitted = SOLVERS.get(params.kind)(features[train], labels[train], params.C)
+    fitted = _fitted(params, features[train], labels[train])
     (workdir / "head.safetensors").write_bytes(pack_weights(fitted.coef, fitted.intercept))
+    sides = [decisions(fitted, features, rows) for rows in (train, test)]
+    np.save(workdir / "scores.npy", sides[1])
     metrics = [
-        score(labels[rows], predict(fitted, features, rows), params.classes)
-        for rows in (train, test)
+        score(labels[rows], scores, params.classes)
+        for rows, scores in zip((train, test), sides, strict=True)
     ]
-    assert metrics[0] is not None  # noqa: S101 - check_classes saw training images
+    assert metrics[0] is not None  # noqa: S101 - there are training images
     Report(metrics[0], metrics[1], list(fitted.warnings), versions()).write(workdir)
 
 
-def predict(
+def _fitted(params: FitParams, X: NDArray[np.float32], y: NDArray[np.int64]) -> Fitted:
+    solver = SOLVERS.get(params.kind)
+    if y.ndim == 2:
+        check_labels(y, params.classes)
+        return fit_labels(solver, X, y, params.C, params.classes)
+    check_classes(y, params.classes)
+    return solver(X, y, params.C)
+
+
+def decisions(
     fitted: Fitted, features: NDArray[np.float32], rows: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """The best class of some rows, by the float32 weights that will be served."""
+) -> NDArray[np.float32]:
+    """The scores (rows, K) of some rows, by the float32 weights that will be served."""
     parts = [
         decide(fitted.coef, fitted.intercept, features[rows[first : first + SCORE_ROWS]])
         for first in range(0, len(rows), SCORE_ROWS)
     ]
-    return np.concatenate(parts).argmax(axis=1) if parts else np.zeros(0, np.int64)
+    return np.concatenate(parts) if parts else np.zeros((0, len(fitted.coef)), np.float32)
 
 
 def versions() -> dict[str, str]:

@@ -53,10 +53,15 @@ class LinearHead:
         return decide(self.coef, self.intercept, X)
 
     def probabilities(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Class probabilities (N, K) of a logistic regression; an SVM has none."""
+        """Class probabilities (N, K) of a logistic regression; an SVM has none.
+
+        They sum to 1, unless an image may have many labels.
+        """
         if self.card.kind not in SOFTMAX_KINDS:
             raise InvalidParameter(f"head {self.card.id} is an {self.card.kind}: no probabilities")
         scores = self.decision(X).astype(np.float64)
+        if self.card.multi_label:  # each class for itself; tanh, as exp would overflow
+            return (0.5 + 0.5 * np.tanh(scores / 2)).astype(np.float32)
         if scores.shape[1] == 2:  # the rows are each other's negative: a pair of sigmoids
             scores = scores / 2
         scores -= scores.max(axis=1, keepdims=True)

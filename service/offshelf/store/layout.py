@@ -23,6 +23,11 @@ def dataset_card(owner: str, dataset_id: str) -> str:
     return f"owners/{owner}/dataset-cards/{dataset_id}.json"
 
 
+def description(owner: str, dataset_id: str) -> str:
+    """What a protocol read of a dataset: labels, regions and splits; there before the manifest."""
+    return f"owners/{owner}/descriptions/{dataset_id}.json"
+
+
 def shard(dataset_id: str, fingerprint: str, index: int) -> str:
     """The features of one shard of a dataset under one FeatureSpec (safetensors)."""
     return f"features/{dataset_id}/{fingerprint}/{index:06d}.safetensors"

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from offshelf.core.batching import Lane
 from offshelf.errors import ErrorInfo, RequestError, WorkerError
 from offshelf.heads.features import Shard
 from offshelf.schemas import ErrorBody
 from offshelf.store import layout
+from offshelf.worker.regions import WHOLE, joined, submitted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
     from offshelf.engine.extractor import Plan
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from offshelf.store.interface import Store
     from offshelf.worker.interface import Extractor
     from offshelf.worker.planning import Pinned
+    from offshelf.worker.regions import Parts
 
 # How long a cancellation may go unnoticed.
 WATCH_S: Final = 0.25
@@ -74,24 +75,37 @@ class ShardExtraction:
         self, plan: Plan, dataset: Dataset, numbers: range, watch: Callable[[], None]
     ) -> tuple[dict[int, dict[str, Features]], dict[int, ErrorBody]]:
         """The features of some items by number, and the errors of the others."""
-        futures: dict[int, Future[dict[str, Features]]] = {}
+        parts: dict[int, Parts] = {}
         try:
             for number in numbers:
                 watch()
-                image = self._store.get(layout.blob(dataset.items[number].sha256))
-                futures[number] = self._extractor.submit(image, plan, Lane.BULK)
-            _await(set(futures.values()), watch)
+                item = dataset.items[number]
+                image = self._store.get(layout.blob(item.sha256))
+                parts[number] = [
+                    submitted(self._extractor, image, plan, box) for box in item.boxes or WHOLE
+                ]
+            _await(set(_futures(parts)), watch)
         finally:
-            for future in futures.values():
+            for future in _futures(parts):
                 future.cancel()
-        faults = {number: future.exception() for number, future in futures.items()}
+        faults = {number: _fault(futures) for number, futures in parts.items()}
         errors = {
             number: ErrorBody.of(ErrorInfo.of(error))
             for number, error in faults.items()
             if error is not None
         }
-        rows = {number: f.result() for number, f in futures.items() if faults[number] is None}
+        rows = {number: joined(parts[number]) for number in parts if faults[number] is None}
         return rows, errors
+
+
+def _futures(parts: dict[int, Parts]) -> Iterator[Future[dict[str, Features]]]:
+    return (future for futures in parts.values() for future in futures if future is not None)
+
+
+def _fault(parts: Parts) -> BaseException | None:
+    """The first error among the regions of an item."""
+    faults = (future.exception() for future in parts if future is not None)
+    return next((fault for fault in faults if fault is not None), None)
 
 
 def _await(pending: set[Future[dict[str, Features]]], watch: Callable[[], None]) -> None:

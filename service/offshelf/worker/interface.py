@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from offshelf.core.batching import Lane
+    from offshelf.core.boxes import Box
     from offshelf.core.routing import Takes
     from offshelf.engine.extractor import Plan
     from offshelf.engine.interface import Features
@@ -49,11 +50,16 @@ class Extractor(Protocol):
         ...
 
     def submit(
-        self, image: bytes, plan: Plan, lane: Lane, deadline_s: float | None = None
+        self,
+        image: bytes,
+        plan: Plan,
+        lane: Lane,
+        deadline_s: float | None = None,
+        box: Box | None = None,
     ) -> Future[dict[str, Features]]:
         """Take an image; the features come by tap name. Cancelling it before it runs drops it.
 
-        `deadline_s` is Unix time.
+        With a `box` that part of it is the image. `deadline_s` is Unix time.
         """
         ...
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
 from offshelf.errors import DependencyError, InvalidParameter, WorkerError
-from offshelf.heads.interface import check_classes
-from offshelf.heads.splits import split_items
 from offshelf.schemas import (
     FEATURE_SET,
     HEAD,
@@ -18,9 +14,11 @@ from offshelf.schemas import (
     HeadRequest,
     WeightsBody,
 )
+from offshelf.worker.lesson import lesson_of
 
 if TYPE_CHECKING:
     from offshelf.core.jobs import Job
+    from offshelf.datasets.protocols.interface import Description
     from offshelf.engine.extractor import Plan
     from offshelf.engine.interface import WeightsInfo
     from offshelf.schemas import Dataset
@@ -99,13 +97,12 @@ def feature_set_id_of(job: Job) -> str:
     return f"features-{job.id}"
 
 
-def check_request(dataset: Dataset, request: Request) -> None:
+def check_request(dataset: Dataset, description: Description | None, request: Request) -> None:
     """InvalidParameter now, and not after hours of extraction."""
     if not dataset.items:
         raise InvalidParameter(f"dataset {dataset.id} has no images")
     if isinstance(request, HeadRequest):
-        split = split_items(dataset, request.split)
-        check_classes(np.array(dataset.labels, np.int64)[list(split.train)], dataset.classes)
+        lesson_of(dataset, description, request).check()
 
 
 def weights_body(weights: WeightsInfo) -> WeightsBody:

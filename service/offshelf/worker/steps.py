@@ -16,8 +16,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from offshelf.core.jobs import Job, JobState
 from offshelf.datasets import records
 from offshelf.errors import (
@@ -31,8 +29,6 @@ from offshelf.errors import (
 from offshelf.heads import model
 from offshelf.heads.features import read_matrix, read_shards
 from offshelf.heads.fit import FitParams
-from offshelf.heads.interface import check_classes
-from offshelf.heads.splits import split_items
 from offshelf.queue.jobs import WAITING_TO_TRAIN
 from offshelf.queue.tasks import Step
 from offshelf.schemas import (
@@ -44,11 +40,13 @@ from offshelf.schemas import (
     FeatureSet,
     Head,
     HeadRequest,
+    ProtocolReport,
     TransformRequest,
     WeightsBody,
 )
 from offshelf.store import layout
 from offshelf.worker.extraction import WATCH_S, ShardExtraction
+from offshelf.worker.lesson import lesson_of
 from offshelf.worker.planning import (
     Pinned,
     check_request,
@@ -57,22 +55,23 @@ from offshelf.worker.planning import (
     params_of,
     request_of,
 )
-from offshelf.worker.training import Trained, Trainer, TrainingSet
+from offshelf.worker.reporting import report_of
 from offshelf.worker.unreadable import unreadable
 from offshelf.worker.whitening import fit_whitening
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
+    from offshelf.datasets.protocols.interface import Description
     from offshelf.queue.interface import Jobs, StepQueue
     from offshelf.store.interface import Store
     from offshelf.worker.interface import Extractor
     from offshelf.worker.metrics import WorkerMetrics
+    from offshelf.worker.training import Trained, Trainer
 
 # Manifests of large data sets are large, and every shard of a job needs the same one.
 DATASETS_KEPT: Final = 8
+DESCRIPTIONS_KEPT: Final = 2
 
 
 class JobSteps:
@@ -99,6 +98,8 @@ class JobSteps:
         self._clock = clock
         self._shards = ShardExtraction(store, extractor)
         self._dataset = lru_cache(DATASETS_KEPT)(partial(records.load, store))
+        described = partial(records.load_description, store)
+        self._load_description = lru_cache(DESCRIPTIONS_KEPT)(described)
 
     def start(self, job_id: str) -> None:
         """Check what is asked, pin what it means, and enqueue the shards."""
@@ -163,7 +164,7 @@ class JobSteps:
             return
         request = request_of(job)
         dataset = self._dataset(job.owner, request.dataset)
-        check_request(dataset, request)
+        check_request(dataset, self._description(dataset), request)
         with self._extractor.resolve(params_of(request)) as plan:
             pinned = Pinned.from_plan(plan, self._shard_size(dataset.id))
         self._jobs.advance(job.id, JobState.RUNNING, stage="extracting", result=asdict(pinned))
@@ -210,6 +211,7 @@ class JobSteps:
             HEAD: head_id,
             "train_accuracy": card.train.accuracy,
             "test_accuracy": card.test.accuracy if card.test else None,
+            **({"figures": card.protocol.figures} if card.protocol else {}),
             "warnings": card.warnings,
         }
         self._jobs.advance(job.id, JobState.SUCCEEDED, result=result)
@@ -272,11 +274,19 @@ class JobSteps:
             )
             kept, errors = matrix.kept, matrix.errors
             del matrix  # and the file's mapping with it: the child maps it for itself
-            chosen = _training_set(dataset, request, kept)
+            description = self._description(dataset)
+            lesson = lesson_of(dataset, description, request)
             params = FitParams(request.kind, request.C, dataset.classes)
-            trained = self._trainer.fit(workdir, params, chosen, self._watch(job.id))
-        warnings = unreadable(dataset, errors) + trained.report.warnings
-        return _head(job, request, pinned, trained, dataset.classes, warnings, self._clock())
+            trained = self._trainer.fit(workdir, params, lesson.rows(kept), self._watch(job.id))
+        report, more = report_of(description, request, pinned.backbone, trained.scores, kept)
+        warnings = [*unreadable(dataset, errors), *trained.report.warnings, *more]
+        return _head(job, request, pinned, trained, dataset, report, warnings, self._clock())
+
+    def _description(self, dataset: Dataset) -> Description | None:
+        """What its protocol read of a dataset; None where it has none."""
+        if dataset.protocol is None:
+            return None
+        return self._load_description(dataset.owner, dataset.id)
 
 
 def _check_wanted(job: Job) -> None:
@@ -284,25 +294,13 @@ def _check_wanted(job: Job) -> None:
         raise JobCancelled(f"job {job.id} is {job.state}")
 
 
-def _training_set(dataset: Dataset, request: HeadRequest, kept: NDArray[np.int64]) -> TrainingSet:
-    """Row numbers for the items of the split; those that have no features are left out."""
-    split = split_items(dataset, request.split)
-    row_of = {int(number): row for row, number in enumerate(kept)}
-    train, test = (
-        np.array([row_of[number] for number in numbers if number in row_of], np.int64)
-        for numbers in (split.train, split.test)
-    )
-    labels = np.array(dataset.labels, np.int64)[kept]
-    check_classes(labels[train], dataset.classes)
-    return TrainingSet(labels, train, test)
-
-
 def _head(
     job: Job,
     request: HeadRequest,
     pinned: Pinned,
     trained: Trained,
-    classes: list[str],
+    dataset: Dataset,
+    protocol: ProtocolReport | None,
     warnings: list[str],
     now_s: float,
 ) -> model.LinearHead:
@@ -313,7 +311,7 @@ def _head(
         name=request.name,
         kind=request.kind,
         C=request.C,
-        classes=classes,
+        classes=dataset.classes,
         spec=pinned.specs[tap],
         fingerprint=fingerprint,
         weights=WeightsBody(**pinned.weights),
@@ -324,5 +322,8 @@ def _head(
         created_s=now_s,
         versions=trained.report.versions,
         warnings=warnings,
+        multi_label=dataset.protocol is not None and dataset.protocol.multi_label,
+        regions=dataset.protocol.regions if dataset.protocol else [],
+        protocol=protocol,
     )
     return model.LinearHead(card, trained.coef, trained.intercept)

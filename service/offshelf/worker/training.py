@@ -29,16 +29,23 @@ KILL_WAIT_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A fitted head: `coef` (K, D), `intercept` (K,) and the report on it."""
+    """A fitted head: `coef` (K, D), `intercept` (K,) and the report on it.
+
+    `scores` (T, K) are those of the test rows.
+    """
 
     coef: NDArray[np.float32]
     intercept: NDArray[np.float32]
+    scores: NDArray[np.float32]
     report: Report
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """Labels and row numbers that go with the features `X.npy` of a working directory."""
+    """Labels and row numbers that go with the features `X.npy` of a working directory.
+
+    `labels` is a class index for each row, or a -1, 0 or 1 for each row and class.
+    """
 
     labels: NDArray[np.int64]
     train: NDArray[np.int64]
@@ -81,7 +88,7 @@ class Trainer:
         training_set.write(workdir)
         self.run("offshelf.heads.fit", workdir, check)
         coef, intercept = unpack_weights((workdir / "head.safetensors").read_bytes())
-        return Trained(coef, intercept, Report.read(workdir))
+        return Trained(coef, intercept, np.load(workdir / "scores.npy"), Report.read(workdir))
 
     def run(self, module: str, workdir: Path, check: Callable[[], None]) -> None:
         """Run a module of ours on `workdir` in a child process, to its end.

@@ -66,6 +66,51 @@ async def test_an_unnamed_upload_is_called_like_its_file(
     assert answer.json()["name"] == "pets.zip"
 
 
+MIT67 = {
+    "Images/bar/1.jpg": b"b1", "Images/zoo/1.jpg": b"z1", "Images/zoo/2.jpg": b"z2",
+    "TrainImages.txt": b"bar/1.jpg\nzoo/1.jpg", "TestImages.txt": b"zoo/2.jpg",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", ["form", "query", "body"])
+async def test_an_upload_is_read_by_the_protocol_it_names(
+    where: str, http: httpx.AsyncClient, zipped: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    archive = {"archive": ("mit.zip", zipped(MIT67))}
+    if where == "form":
+        answer = await http.post("/v1/datasets", files=archive, data={"protocol": "mit67"})
+    elif where == "query":
+        answer = await http.post("/v1/datasets?protocol=mit67", files=archive)
+    else:
+        answer = await http.post(
+            "/v1/datasets?protocol=mit67",
+            content=archive["archive"][1],
+            headers={"content-type": "application/zip"},
+        )
+    told = answer.json()
+    assert answer.status_code == 201, told
+    assert told["protocol"] == {
+        "name": "mit67", "multi_label": False, "metrics": ["mean_class_accuracy", "accuracy"],
+        "regions": [], "counts": {"bar": 1, "zoo": 2},
+        "splits": [{"name": "official", "train": 2, "val": 0, "test": 1}],
+    }  # fmt: skip
+    assert (await http.get("/v1/datasets")).json()["items"] == [told]
+
+
+async def test_what_a_protocol_misses_is_told(
+    http: httpx.AsyncClient, ports: Ports, zipped: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    files = {path: data for path, data in MIT67.items() if path != "Images/zoo/2.jpg"}
+    archive = {"archive": ("mit.zip", zipped(files))}
+    answer = await http.post("/v1/datasets", files=archive, data={"protocol": "mit67"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")
+    assert "missing images: Images/zoo/2.jpg" in answer.json()["detail"]
+    assert list(ports.store.keys("")) == []
+    answer = await http.post("/v1/datasets", files=archive, data={"protocol": "mit76"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_name")
+    assert "did you mean mit67?" in answer.json()["detail"]
+
+
 async def test_pages_give_every_dataset_once(
     http: httpx.AsyncClient, zipped: Callable[[dict[str, bytes]], bytes]
 ) -> None:

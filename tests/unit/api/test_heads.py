@@ -105,6 +105,18 @@ async def test_parameters_are_refused_where_the_head_knows_them(
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "view")
 
 
+async def test_a_head_of_several_regions_does_not_take_whole_images(
+    http: httpx.AsyncClient, ports: Ports
+) -> None:
+    parts = head("h1")
+    card = parts.card.model_copy(update={"regions": ["body", "head"]})
+    model.save(ports.store, LinearHead(card, parts.coef, parts.intercept))
+    answer = await http.post("/v1/heads/h1/predict", files=files(b"a"))
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")
+    assert "the regions body, head of each image" in answer.json()["detail"]
+    assert ports.interactive.asked == []
+
+
 async def test_predictions_are_computed_off_the_event_loop(
     http: httpx.AsyncClient, ports: Ports, monkeypatch: pytest.MonkeyPatch
 ) -> None:

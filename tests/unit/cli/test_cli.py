@@ -41,6 +41,7 @@ COMMANDS = [
     "jobs wait", "jobs cancel", "heads", "heads list", "heads show", "heads delete", "datasets",
     "datasets protocols", "datasets verify", "demo", "transforms", "transforms fit",
     "transforms list", "transforms show", "transforms delete", "selftest",
+    "datasets upload", "datasets list", "datasets show", "reproduce",
 ]  # fmt: skip
 
 
@@ -225,7 +226,7 @@ def test_heads_are_listed_shown_and_deleted(fake: FakeService) -> None:
     fake.routes["GET", "/v1/heads"] = answer(both)
     assert [line.split() for line in run("heads", "list").stdout.splitlines()[1:]] == [
         ["h2", "birds", "alexnet/fc7", "svm", "-", "1970-01-02", "00:00", "UTC"],
-        ["h1", "-", "alexnet/fc7", "svm", "75.0", "%", "1970-01-01", "00:00", "UTC"],
+        ["h1", "-", "alexnet/fc7", "svm", "75.0", "%", "accuracy", "1970-01-01", "00:00", "UTC"],
     ]
     assert [h["id"] for h in json.loads(run("heads", "list", "--json").stdout)] == ["h2", "h1"]
     assert run("heads", "show", "h1").stdout.startswith("head h1\n")

@@ -63,6 +63,65 @@ def test_folder_is_packed_by_class_without_its_owner(tmp_path: Path) -> None:
     assert told[-1].total == len(content)
 
 
+def test_by_a_protocol_all_files_are_packed_but_hidden_ones(tmp_path: Path) -> None:
+    root = folder(tmp_path)
+    for name in (".DS_Store", ".git/x.jpg"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"x")
+    (root / "link.jpg").symlink_to(root / "a" / "1.png")
+    fake = FakeService(routes={("POST", "/v1/datasets"): created})
+    with sdk.Client(transport=fake.transport) as client:
+        client.datasets.upload(root, protocol="voc2007")
+    ((_, _, content),), fields = read_form(fake.requests[0])
+    assert fields == {"name": ["flowers"], "protocol": ["voc2007"]}
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        members = tar.getmembers()
+        assert [m.name for m in members] == ["a/1.png", "a/notes.txt", "b/2.jpg", "link.jpg"]
+        assert all(member.isreg() for member in members)
+
+
+def test_a_data_set_tells_its_protocol_and_a_head_its_figures() -> None:
+    protocol = schemas.DatasetProtocol(
+        name="voc2007", multi_label=True, metrics=["map_11pt"], regions=["person"], counts={"a": 1},
+        splits=[schemas.SplitCounts(name="train/test", train=3, val=2, test=4)],
+    )  # fmt: skip
+    row = schemas.PublishedRow(method="m", value=77.7, metric="map_11pt", source="s")
+    report = schemas.ProtocolReport(
+        protocol="voc2007", split="train/test", number=1, trained=5, tested=4, unscored=1,
+        figures={"map_11pt": 0.5}, table=[row],
+    )  # fmt: skip
+    precision = schemas.ClassPrecision(
+        positives=2, negatives=1, left_out=1, ap_11pt=0.5, ap_all_point=None
+    )
+    metrics = schemas.Metrics(images=4, map_11pt=0.5, precision={"a": precision})
+    card = head_card() | {
+        "multi_label": True, "regions": ["person"], "protocol": report.model_dump(mode="json"),
+        "test": metrics.model_dump(mode="json"),
+    }  # fmt: skip
+    fake = FakeService(
+        routes={
+            ("GET", "/v1/datasets/d1"): lambda _: httpx.Response(
+                200, json=DATASET | {"protocol": protocol.model_dump(mode="json")}
+            ),
+            ("GET", "/v1/heads/h1"): lambda _: httpx.Response(200, json=card),
+            ("POST", "/v1/heads"): lambda _: httpx.Response(202, json=job_body()),
+        }
+    )
+    with sdk.Client(transport=fake.transport) as client:
+        dataset, head = client.datasets.get("d1"), client.heads.get("h1")
+        client.heads.train(dataset, split=sdk.ProtocolSplit(2))
+    assert json.loads(fake.requests[-1].content)["split"] == {"number": 2}
+    assert dataset.protocol == sdk.DatasetProtocol(
+        "voc2007", True, ("map_11pt",), ("person",), (sdk.SplitCounts("train/test", 3, 2, 4),)
+    )
+    assert head.report.protocol is not None
+    assert head.report.protocol.table == (sdk.PublishedRow("m", 77.7, "map_11pt", "s"),)
+    assert head.report.protocol.figures == {"map_11pt": 0.5}
+    assert head.report.test is not None
+    assert head.report.test.precision == {"a": sdk.ClassPrecision(2, 1, 1, 0.5, None)}
+    assert (head.info.multi_label, head.info.regions) == (True, ("person",))
+
+
 async def test_async_upload_of_an_archive_sends_it_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "flowers.tar.gz"
     path.write_bytes(b"\x1f\x8b" + bytes(100_000))
@@ -71,6 +130,22 @@ async def test_async_upload_of_an_archive_sends_it_as_it_is(tmp_path: Path) -> N
         await client.datasets.upload(path, name="mine")
     ((_, name, content),), fields = read_form(fake.requests[0])
     assert (name, content, fields) == ("flowers.tar.gz", path.read_bytes(), {"name": ["mine"]})
+
+
+def test_the_answer_to_a_large_upload_may_take_longer(tmp_path: Path) -> None:
+    path = tmp_path / "flowers.tar"
+    path.write_bytes(bytes(40_000_000))
+    waits: list[dict[str, float]] = []
+
+    def told(request: httpx.Request) -> httpx.Response:
+        waits.append(request.extensions["timeout"])
+        return created(request)
+
+    fake = FakeService(routes={("POST", "/v1/datasets"): told})
+    with sdk.Client(transport=fake.transport, timeout=sdk.Timeout(read=7)) as client:
+        client.datasets.upload(path)
+    assert waits[0]["read"] == pytest.approx(17.0)
+    assert waits[0]["connect"] == sdk.Timeout().connect
 
 
 def test_upload_is_sent_again_from_its_start(tmp_path: Path) -> None:

@@ -81,6 +81,15 @@ def test_probabilities_are_those_of_scikit_learn(classes: int) -> None:
     np.testing.assert_allclose(ours.sum(axis=1), 1, atol=1e-6)
 
 
+def test_probabilities_of_many_labels_are_each_class_s_own() -> None:
+    X, _ = problem(5)
+    one = head("logreg", 5)
+    many = replace(one, card=one.card.model_copy(update={"multi_label": True}))
+    expected = 1 / (1 + np.exp(-one.decision(X).astype(np.float64)))
+    np.testing.assert_allclose(many.probabilities(X), expected, atol=1e-6)
+    assert np.isfinite(many.probabilities(1000 * X)).all()
+
+
 @pytest.mark.parametrize("kind", ["svm", "logreg"])
 def test_fitting_again_gives_the_same_and_leaves_the_input_alone(kind: HeadKind) -> None:
     X, y = problem(3)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from offshelf.core.batching import Lane
+    from offshelf.core.boxes import Box
     from offshelf.engine.interface import Features
     from offshelf.queue.tasks import Step
 
@@ -123,9 +124,16 @@ class FakeExtractor:
         return self.plans[-1]
 
     def submit(
-        self, image: bytes, plan: Any, lane: Lane, deadline_s: float | None = None
+        self,
+        image: bytes,
+        plan: Any,
+        lane: Lane,
+        deadline_s: float | None = None,
+        box: Box | None = None,
     ) -> Future[dict[str, Features]]:
         self.submitted += 1
+        if box is not None:
+            image = bytes(value + int(box[0]) for value in image)
         return self._pool.submit(self._run, image, plan)
 
     def _run(self, image: bytes, plan: FakePlan) -> dict[str, Features]:

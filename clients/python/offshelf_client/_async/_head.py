@@ -43,7 +43,7 @@ class AsyncHead:
     @property
     def report(self) -> Report:
         """How it did on its training and test images."""
-        return Report(self.info.train, self.info.test)
+        return Report(self.info.train, self.info.test, self.info.protocol)
 
     async def predict(
         self,

@@ -42,7 +42,8 @@ class AsyncHeads:
 
         The features are those of `client.features`; stacked ones are learned from in one row.
         `kind` is a linear SVM or logistic regression with inverse regularisation `C`. `split`
-        says which images train and which test; without one all of them train. Features that
+        says which images train and which test; without one all of them train. `ProtocolSplit(1)`
+        is the first split of the protocol that the dataset was uploaded with. Features that
         the service has already are not extracted again. Raises UnknownNameError,
         InvalidParameterError, WeightsMissingError. Example:
         `job = await client.heads.train(dataset, tap="fc7", split=RandomSplit(30))`, then

@@ -31,7 +31,7 @@ class AsyncTransport:
         transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         self.retry = retry
-        self._timeout = timeout
+        self.timeout = timeout
         self._url = url
         with translated(url, url):
             self._http = httpx.AsyncClient(
@@ -64,7 +64,7 @@ class AsyncTransport:
     @asynccontextmanager
     async def lines(self, call: Call, read_s: float) -> AsyncIterator[AsyncIterator[str]]:
         """Make a call once and read its answer line by line; `read_s` is the longest silence."""
-        timeout = httpx.Timeout(**asdict(self._timeout) | {"read": read_s})
+        timeout = httpx.Timeout(**asdict(self.timeout) | {"read": read_s})
         with translated(str(call), self._url):
             request = self._http.build_request(
                 call.method, call.path, headers=call.headers, timeout=timeout, **call.body()

@@ -29,21 +29,26 @@ class Datasets:
         source: str | PathLike[str],
         *,
         name: str | None = None,
+        protocol: str | None = None,
         progress: ProgressOption = False,
     ) -> Dataset:
         """Upload a folder with a sub-folder of images for each class, or such an archive.
 
         `source` is a folder or a .tar, .tar.gz or .zip file; `name` is the folder's unless
-        given. The same images uploaded again are the same dataset. Raises UnreadableImage,
-        TooLargeError, UnsupportedMediaError. Example:
-        `dataset = client.datasets.upload("flowers/", progress=True)`.
+        given. The same images uploaded again are the same dataset. With a `protocol` such as
+        `voc2007` the service reads the data set's official layout, with its labels, boxes and
+        splits. Raises UnreadableImage, TooLargeError, UnsupportedMediaError, and
+        InvalidParameterError, which says what a protocol misses. Examples:
+        `dataset = client.datasets.upload("flowers/", progress=True)`,
+        `client.datasets.upload("VOCdevkit/", protocol="voc2007")`.
         """
         path = absolute(source)
-        packing = archive(path)
+        packing = archive(path, whole=protocol is not None)
         filename, file = _io_sync.blocking(packing.__enter__)
         try:
             with showing(progress) as show:
-                body = archive_form(filename, file, name or path.name.split(".")[0], show)
+                texts = {"name": name or path.name.split(".")[0], "protocol": protocol}
+                body = archive_form(filename, file, texts, self._transport.timeout, show)
                 data = self._transport.json(Call("POST", "/v1/datasets", body))
         finally:
             packing.__exit__(None, None, None)

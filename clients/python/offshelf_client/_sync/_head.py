@@ -44,7 +44,7 @@ class Head:
     @property
     def report(self) -> Report:
         """How it did on its training and test images."""
-        return Report(self.info.train, self.info.test)
+        return Report(self.info.train, self.info.test, self.info.protocol)
 
     def predict(
         self,

@@ -30,7 +30,7 @@ from offshelf.api.services import (
 from offshelf.api.submitting import job_body, job_path, submit
 from offshelf.core.spec import FeatureSpec
 from offshelf.datasets import records
-from offshelf.errors import UnknownName
+from offshelf.errors import InvalidParameter, UnknownName
 from offshelf.heads import model
 from offshelf.heads.model import LinearHead
 from offshelf.schemas import (
@@ -124,6 +124,7 @@ async def predict(
     """
     check_id("head", head_id)
     head = await run_in_threadpool(model.load_kept, services.store, OWNER, head_id)
+    _refuse_regions(head.card)
     upload = await read_upload(request, limits_of(settings))
     _refuse_params(upload.params)
     params = params_of(head.card)
@@ -186,6 +187,15 @@ def predictions(head: LinearHead, extraction: Extraction) -> list[Prediction]:
 
 def _failed(item: Item) -> Prediction:
     return Prediction(index=item.index, name=item.name, status="error", error=item.error)
+
+
+def _refuse_regions(card: Head) -> None:
+    """InvalidParameter for a head of several regions: an image alone has none."""
+    if len(card.regions) > 1:
+        raise InvalidParameter(
+            f"head {card.id} was trained on the regions {', '.join(card.regions)} of each image, "
+            "one after the other; predictions are of whole images"
+        )
 
 
 def _refuse_params(params: dict[str, object]) -> None:

@@ -13,7 +13,8 @@ from offshelf.errors import InvalidParameter
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from offshelf.datasets.protocols.interface import Box, Description
+    from offshelf.core.boxes import Box
+    from offshelf.datasets.protocols.interface import Description
     from offshelf.datasets.protocols.tree import Tree
 
 Cut = Literal["box", "parts", "image"]

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from offshelf.core.boxes import Box  # noqa: TC001  # pydantic reads it at run time
 from offshelf.datasets.protocols.tree import Fault, Tree
 from offshelf.errors import InvalidParameter
 from offshelf.registry import Registry
-from offshelf.schemas import Strict
+from offshelf.schemas import PublishedRow, Strict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,13 +25,12 @@ Metric = Literal["accuracy", "mean_class_accuracy", "map_11pt", "map_all_point"]
 # What becomes of a class's label 0 (only difficult objects) in training. In a test it never counts.
 Difficult = Literal["left out", "negative"]
 
-# left, top, right, bottom in pixels; 0 is the outer edge of the first pixel. A box may reach
-# outside its image: whoever cuts it out decides what lies there.
-Box = tuple[float, float, float, float]
-
 
 class Region(Strict):
-    """A part of an image with its name, e.g. `person` or `head`."""
+    """A part of an image with its name, e.g. `person` or `head`.
+
+    A box may reach outside its image: whoever cuts it out decides what lies there.
+    """
 
     name: str
     box: Box
@@ -126,15 +126,10 @@ class Description(Strict):
         return found
 
 
-class Published(Strict):
+class Published(PublishedRow):
     """A row of a paper's table. `value` and `deviation` are per cent, as printed."""
 
-    method: str
-    value: float
-    deviation: float | None = None
     metric: Metric
-    source: str
-    note: str = ""
 
 
 class Card(Strict):

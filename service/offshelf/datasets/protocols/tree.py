@@ -10,7 +10,7 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from offshelf.datasets.image_folder import IMAGE_SUFFIXES
+from offshelf.datasets.interface import IMAGE_SUFFIXES
 from offshelf.errors import InvalidParameter
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_LIST_BYTES: Final = 64 << 20
+MAX_LINES: Final = 1_000_000  # of a list; CUB's parts, the longest official one, have 176,820
 MAX_DEPTH: Final = 8  # links may lead in circles; no data set is deeper than four
 SHOWN: Final = 5
 UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -72,6 +73,9 @@ class Tree:
     def lines(self, path: str) -> list[tuple[str, str]]:
         """(place, text) of the lines that are not blank; a last newline may lack."""
         text = self._text(path)
+        if text.count("\n") >= MAX_LINES:
+            self.broken(path, f"more than {MAX_LINES} lines")
+            return []
         stripped = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
         return [(f"{path}:{number}", line) for number, line in stripped if line]
 

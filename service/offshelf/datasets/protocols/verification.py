@@ -10,9 +10,10 @@ from offshelf.errors import InvalidParameter
 from offshelf.schemas import Strict
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
-    from offshelf.datasets.protocols.interface import Description, Protocol
+    from offshelf.datasets.protocols.interface import Card, Description, Protocol
 
 
 class Count(Strict):
@@ -71,6 +72,20 @@ def verify(protocol: Protocol, root: Path) -> Verification:
     )
 
 
+def other_counts(card: Card, description: Description) -> list[str]:
+    """`300 train (official: 5717)` for each count of what was read that is not the official one."""
+    found = description.counts()
+    return [
+        _told(found[what], what, official)
+        for what, official in card.counts.items()
+        if what in found and found[what] != {official}
+    ]
+
+
+def _told(found: Collection[int], what: str, official: int) -> str:
+    return f"{' or '.join(map(str, sorted(found)))} {what} (official: {official})"
+
+
 def _compare(protocol: Protocol, tree: Tree, description: Description) -> tuple[Count, ...]:
     check_files(tree, description)
     tree.note(Fault.EMPTY_IMAGES, tree.empty_images())
@@ -83,10 +98,6 @@ def _compare(protocol: Protocol, tree: Tree, description: Description) -> tuple[
         Count(what=what, official=official, found=tuple(sorted(found.get(what, {0}))))
         for what, official in protocol.card.counts.items()
     )
-    wrong = [
-        f"{' or '.join(map(str, count.found))} {count.what} (official: {count.official})"
-        for count in counts
-        if not count.right
-    ]
+    wrong = [_told(c.found, c.what, c.official) for c in counts if not c.right]
     tree.note(Fault.COUNTS, wrong)
     return counts

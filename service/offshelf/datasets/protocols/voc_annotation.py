@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from xml.etree.ElementTree import Element
 
-    from offshelf.datasets.protocols.interface import Box
+    from offshelf.core.boxes import Box
 
 MAX_BYTES: Final = 4 << 20  # the largest official one has some 30 kB
 

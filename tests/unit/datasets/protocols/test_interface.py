@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from offshelf.datasets.protocols import tree
 from offshelf.datasets.protocols.interface import PROTOCOLS, Card, Description, Item, Split
 from offshelf.datasets.protocols.verification import Verification, verify
 from offshelf.errors import InvalidParameter, UnknownName
@@ -123,3 +124,14 @@ def test_protocols_are_read_where_torch_is_not_installed(tmp_path: Path) -> None
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"{len(NAMES)} ('cat',)\n"
+
+
+def test_a_list_of_too_many_lines_is_refused_before_it_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree, "MAX_LINES", 3)
+    (tmp_path / "list.txt").write_text("a\nb\nc")
+    assert [text for _, text in tree.Tree(tmp_path).lines("list.txt")] == ["a", "b", "c"]
+    (tmp_path / "list.txt").write_text("a\nb\nc\nd")
+    with pytest.raises(InvalidParameter, match=r"list\.txt: more than 3 lines"):
+        tree.Tree(tmp_path).lines("list.txt")
