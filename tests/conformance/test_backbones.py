@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from offshelf.backbones.interface import Tap
     from offshelf.engine.interface import Features, Pixels
-    from offshelf.engine.torch_engine import TorchResident
+    from offshelf.engine.torch_resident import TorchResident
 
 COUNT = 3
 # Of a feature's norm, how far those of two images are apart at least.

@@ -23,7 +23,7 @@ from offshelf.core.spec import FeatureSpec, Preprocessing
 from offshelf.core.view import View
 from offshelf.engine.extractor import Extractor
 from offshelf.engine.interface import Output
-from offshelf.engine.torch_engine import TorchEngine, TorchResident
+from offshelf.engine.torch_engine import TorchEngine
 from offshelf.engine.views import view
 from offshelf.errors import InvalidImage, InvalidParameter
 from offshelf.schemas import FeatureParams
@@ -33,6 +33,8 @@ from tests.reference.plain import forward
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from offshelf.engine.torch_resident import TorchResident
 
 SPEC = FeatureSpec("alexnet", "0" * 64, "fc7", "center", PRESET)
 VIEWS = ("center", "warp", "squash", "ten_crop", "multi_scale:224,300", "dense:224", "razavian")

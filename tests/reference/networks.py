@@ -11,7 +11,7 @@ from torch import nn
 
 from offshelf.backbones.weights import load
 from offshelf.engine.interface import WeightsInfo
-from offshelf.engine.torch_engine import TorchResident
+from offshelf.engine.torch_resident import TorchResident
 from offshelf.settings import Settings
 from tests.reference.pictures import picture
 

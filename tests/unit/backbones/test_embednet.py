@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,9 +13,12 @@ from sklearn.datasets import load_sample_images
 
 from offshelf.backbones.embednet import CARD, WEIGHTS
 from offshelf.engine.interface import Output
-from offshelf.engine.torch_engine import TorchEngine, TorchResident
+from offshelf.engine.torch_engine import TorchEngine
 from offshelf.settings import Settings
 from tests.reference.plain import forward
+
+if TYPE_CHECKING:
+    from offshelf.engine.torch_resident import TorchResident
 
 MAX_BYTES = 6_000_000
 DIGEST = "4103d5174c200d93a5538b0b0b972b1fc9d230c47e4ff714ecd06733ec3de367"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
@@ -10,11 +12,14 @@ from torchvision import models
 from offshelf.engine.convolutional import AnySize, linear_everywhere, weightless
 from offshelf.engine.graph import Traced
 from offshelf.engine.interface import Output
-from offshelf.engine.torch_engine import TorchEngine, TorchResident
+from offshelf.engine.torch_engine import TorchEngine
 from offshelf.errors import InvalidParameter
 from offshelf.settings import Settings
 from tests.reference.pictures import picture
 from tests.reference.plain import TOLERANCE, forward, worst_row_error
+
+if TYPE_CHECKING:
+    from offshelf.engine.torch_resident import TorchResident
 
 
 def seeded(seed: int, *shape: int) -> torch.Tensor:

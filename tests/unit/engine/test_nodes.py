@@ -23,7 +23,7 @@ from tests.reference.plain import TOLERANCE, forward, worst_row_error
 
 if TYPE_CHECKING:
     from offshelf.engine.interface import Pixels
-    from offshelf.engine.torch_engine import TorchResident
+    from offshelf.engine.torch_resident import TorchResident
 
 
 def pixels(resident: TorchResident) -> Pixels:

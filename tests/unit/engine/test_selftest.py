@@ -13,7 +13,8 @@ from offshelf.engine import goldens, selftest
 from offshelf.engine.extractor import Extractor
 from offshelf.engine.goldens import Golden, golden, key, project
 from offshelf.engine.selftest import SelfTest
-from offshelf.engine.torch_engine import TorchEngine, TorchResident
+from offshelf.engine.torch_engine import TorchEngine
+from offshelf.engine.torch_resident import TorchResident
 from offshelf.errors import UnknownName, WorkerError
 from offshelf.settings import Settings
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 from torchvision import transforms
 
-from offshelf.engine import finishing, torch_engine
+from offshelf.engine import finishing, torch_resident
 from offshelf.engine.interface import Output
 from offshelf.engine.torch_engine import TorchEngine
 from offshelf.errors import InvalidParameter, UnknownName, WeightsMissing
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from offshelf.engine.interface import Pixels
-    from offshelf.engine.torch_engine import TorchResident
+    from offshelf.engine.torch_resident import TorchResident
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_programs_are_kept_but_not_without_bound(
 ) -> None:
     node = resident._node
     assert resident._program((node("fire2"),)) is resident._program((node("fire2"),))
-    monkeypatch.setattr(torch_engine, "MAX_PROGRAMS", 3)
+    monkeypatch.setattr(torch_resident, "MAX_PROGRAMS", 3)
     resident._programs.clear()
     for tap in ("fire2", "fire3", "fire2", "fire4", "fire5"):
         resident._program((node(tap),))

@@ -47,3 +47,8 @@ def skeleton(build: Build, classes: int | None = None) -> nn.Module:
             return build(**asked)
     except (RuntimeError, NotImplementedError):  # it reads values that are not there
         return build(**asked)
+
+
+def nbytes_of(network: nn.Module) -> int:
+    """What a network's parameters and buffers take, in bytes."""
+    return sum(t.nbytes for t in (*network.parameters(), *network.buffers()))
