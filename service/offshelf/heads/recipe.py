@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Up to so many features in all, float64 costs nothing that anyone would notice.
 SMALL: Final = 1 << 18
 # and so does a tolerance that is finer by so much.
-FINER: Final = 1e-10
+FINER: Final = 1e-14
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from offshelf.heads.estimators import ChooseC, LinearSVM, LogisticHead, NearestMean, RidgeHead
 
 
-def known_to_fail(estimator: Any) -> dict[str, str]:
-    """The hinge does not reach its tolerance with weights 1000 and 0.0001, and warns of it."""
-    if getattr(estimator, "loss", "") == "hinge":
-        return {"check_class_weight_classifiers": "warns that it did not converge"}
-    return {}
-
-
 @parametrize_with_checks(
     [
         LinearSVM(),
@@ -27,8 +20,7 @@ def known_to_fail(estimator: Any) -> dict[str, str]:
         RidgeHead(),
         NearestMean(),
         ChooseC(Cs=(0.1, 1.0), folds=2),
-    ],
-    expected_failed_checks=known_to_fail,
+    ]
 )
 def test_the_estimators_keep_scikit_learns_contract(estimator: Any, check: Any) -> None:
     check(estimator)

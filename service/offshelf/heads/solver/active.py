@@ -36,11 +36,12 @@ def pays(space: Space, local: Local) -> bool:
 def solve(space: Space, local: Local, point: Point, rules: Rules) -> tuple[Tensor, Tensor]:
     """Coefficients of the images (N, P, 1) and intercepts (P, 1) where the Newton step leads.
 
-    Off the active set an image's coefficient is minus its slope.
+    Off the active set an image's coefficient is minus its slope. The intercept is solved for as a
+    change of what it is: where a heavy image pins it, its own terms would drown the coefficients.
     """
     bends = local.shape != 0
     coefficients = torch.where(bends, 0.0, -local.slope)
-    wanted = point.scores + point.bias - local.slope / torch.where(bends, local.shape, 1.0)
+    wanted = point.scores - local.slope / torch.where(bends, local.shape, 1.0)
     if coefficients.count_nonzero():
         wanted = wanted - space.scores(space.adjoint(coefficients))
     bias = point.bias.clone()
@@ -59,10 +60,10 @@ def solve(space: Space, local: Local, point: Point, rules: Rules) -> tuple[Tenso
         system.diagonal().add_(1 / bend[active])
         right = torch.stack([wish[active], torch.ones_like(system[0])], 1)
         plain, constant = torch.cholesky_solve(right, factor(system)).unbind(1)
-        own.copy_((plain.sum() + others) / (constant.sum() + rules.penalty))
-        if not rules.intercept:
-            own.zero_()
-        dual[active] = plain - own * constant
+        pull = (plain.sum() + others - rules.penalty * own) * rules.intercept
+        change = pull / (constant.sum() + rules.penalty)
+        dual[active] = plain - change * constant
+        own += change
 
     _each(one, bends.shape[1], bends.device)
     return coefficients, bias

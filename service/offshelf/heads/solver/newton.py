@@ -177,8 +177,11 @@ class _Run:
         coefficients, bias = active.solve(self.space, self.local, self.point, self.rules)
         v = self.space.adjoint(coefficients) - self.point.v
         move = Point(v, self.space.scores(v), bias - self.point.bias)
-        gain = self.space.dot(v, self.downhill.v, self.downhill.scores)
-        gain = gain + (self.downhill.bias * move.bias).sum(1)
+        # As `move' H move`, which is never negative; along the gradient, which is the same, it
+        # would lose its digits where weights and gradient are of very different sizes.
+        total = move.total()
+        gain = self.space.dot(v, v, move.scores) + self.rules.penalty * move.bias.square().sum(1)
+        gain = gain + (self.loss.bend(self.local, total) * total).sum((0, 2))
         return Step(move, gain, torch.zeros_like(gain), 2)
 
     def move(self, step: Step) -> None:
