@@ -267,7 +267,7 @@ def _declare_steps(
         metrics=metrics,
         shard_images=settings.shard_images,
     )
-    handler = HandingOn(steps, jobs, queue, post.elsewhere)
+    handler = HandingOn(steps, jobs, queue, post)
     broker.add_middleware(Attempts(jobs, handler, settings.max_attempts))
     declare_actors(broker, handler)
 

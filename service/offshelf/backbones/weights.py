@@ -65,6 +65,11 @@ def locate(card: Card, settings: Settings) -> Location | None:
     return next((place for place in _places(card, settings) if place.path.is_file()), None)
 
 
+def ensure(card: Card, settings: Settings) -> Location:
+    """The weights file, downloaded if need be; WeightsMissing where it is not to be had."""
+    return locate(card, settings) or download(card, settings)
+
+
 def load(card: Card, weights: str | None, settings: Settings) -> Loaded:
     """Build the network with the weights that are wanted: `random:<seed>`, or None for trained.
 
@@ -72,7 +77,7 @@ def load(card: Card, weights: str | None, settings: Settings) -> Loaded:
     """
     if weights is not None:
         return _random(card, weights)
-    place = locate(card, settings) or download(card, settings)
+    place = ensure(card, settings)
     check(card, place)
     network = read_network(card, place.path)
     label, licence = provenance(card, place)

@@ -1,7 +1,8 @@
 """Which list of requests an image goes to, and which lists a worker takes from: pure functions.
 
-There is a list a backbone. A worker takes from those of the backbones that it can load, and leaves
-to others what they have on their device and it has not, until too much waits there.
+There is a list a backbone, and one for each other set of weights that is published for it. A worker
+takes from those that it can load, and leaves to others what they have on their device and it has
+not, until too much waits there.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ ANY: Final = "-"
 class Station:
     """What a worker tells of itself for routing.
 
-    `serves`: backbones whose weights it has or can fetch; `holds`: those whose weights are in its
-    files; `resident`: those on its device, or on their way there; `default`: the one that a
+    `serves`: routes whose weights it has or can fetch; `holds`: those whose weights are in its
+    files; `resident`: those on its device, or on their way there; `default`: the backbone that a
     request without a name means; `images_per_s`: its measured rate, 0 while there is none.
     """
 
@@ -40,18 +41,20 @@ class Takes:
     foreign: tuple[str, ...] = ()
 
 
-def route(backbone: object, stations: Iterable[Station]) -> str:
-    """The route of a request that names this backbone, or none."""
+def route_of(backbone: str, weights: object) -> str:
+    """The route of these weights; random ones need no file, and go where the own ones do."""
+    if not isinstance(weights, str) or weights.startswith("random:"):
+        return backbone
+    return f"{backbone}@{weights}"
+
+
+def route(backbone: object, weights: object, stations: Iterable[Station]) -> str:
+    """The route of a request that names this backbone, or none, and these weights, or none."""
     for station in stations:
-        name = backbone or station.default
+        name = route_of(str(backbone or station.default), weights)
         if name in station.serves:
-            return str(name)
+            return name
     return ANY
-
-
-def held_by_any(backbone: str | None, stations: Iterable[Station]) -> bool:
-    """Whether one of these has the weights of a backbone, or of its own default for None."""
-    return any((backbone or station.default) in station.holds for station in stations)
 
 
 def takes(mine: Station, others: Iterable[Station]) -> Takes:

@@ -133,6 +133,10 @@ class Engine(Protocol):
         """The bytes that the weights will take; raises what `load` raises for wrong names."""
         ...
 
+    def fetch(self, backbone: str, weights: str | None) -> None:
+        """Make sure that the weights are on this machine; raises what `load` raises for them."""
+        ...
+
     def reclaim(self) -> None:
         """Give back to the device what closed backbones have left."""
         ...

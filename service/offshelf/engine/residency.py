@@ -195,6 +195,8 @@ class Residency:
 
     def _load(self, entry: _Entry) -> None:
         try:
+            # First what may fail or take long: nobody has to leave for it.
+            self._engine.fetch(*entry.key)
             self._make_room(entry, self._engine.footprint(*entry.key))
             self._engine.reclaim()
             began_s = self._clock()

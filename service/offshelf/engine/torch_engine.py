@@ -10,7 +10,7 @@ import torch
 from offshelf.backbones.catalogue import Catalogue
 from offshelf.backbones.networks.skeleton import nbytes_of, skeleton
 from offshelf.backbones.state_dict import fill
-from offshelf.backbones.weights import RANDOM_PREFIX, load
+from offshelf.backbones.weights import RANDOM_PREFIX, ensure, load
 from offshelf.engine.host_tier import HostTier, Kept
 from offshelf.engine.interface import WeightsInfo
 from offshelf.engine.machine import host_memory
@@ -77,6 +77,13 @@ class TorchEngine:
         if key not in self._footprints:
             self._footprints[key] = card.nbytes or nbytes_of(skeleton(card.build))
         return self._footprints[key]
+
+    def fetch(self, backbone: str, weights: str | None) -> None:
+        """Make sure that the weights are on this machine; raises what `load` raises for them."""
+        card = self._card(backbone, weights)
+        seeded = weights is not None and weights.startswith(RANDOM_PREFIX)
+        if not seeded and self._host.get((backbone, weights)) is None:
+            ensure(card, self._settings)
 
     def reclaim(self) -> None:
         """Collect what closed backbones have left, and give it back to the driver or system."""

@@ -191,7 +191,8 @@ class AsyncInteractive:
         stations = self._stations.values()
         by_route: dict[str, list[_Pending]] = {}
         for one in waiting:
-            one.route = route(one.request.params.get("backbone"), stations)
+            params = one.request.params
+            one.route = route(params.get("backbone"), params.get("weights"), stations)
             by_route.setdefault(one.route, []).append(one)
         for name, group in by_route.items():
             for first in range(0, len(group), SEND_COUNT):

@@ -65,6 +65,8 @@ class Intake:
         self._extractor = extractor
         self._metrics = metrics
         self._max_inflight = max_inflight
+        # Of one backbone that is not loaded yet: there is room for others beside it.
+        self._share = max(1, max_inflight // 4)
         self._health = health
         self._clock = clock
         self._room = threading.Condition()
@@ -115,15 +117,19 @@ class Intake:
         while not self._stopping.is_set():
             room = self._await_room()
             if not room:
+                self._resolving.drop_expired(self._clock())
                 continue
             try:
-                requests = self._inbox.take(room, TAKE_S, self._duty.takes())
+                crowded = self._resolving.crowded(self._share)
+                takes = self._duty.takes(crowded)
+                requests = self._inbox.take(min(room, self._share), TAKE_S, takes)
             except DependencyError as error:
                 log.warning("cannot take requests: %s", error)
                 self._stopping.wait(RECONNECT_S)
                 continue
             if requests:
                 self._accept(self._wanted(requests))
+            self._resolving.drop_expired(self._clock())
 
     def _await_room(self) -> int:
         with self._room:
@@ -163,6 +169,8 @@ class Intake:
             self._submit(request, plan, template)
 
     def _refuse(self, requests: Sequence[ImageRequest], error: Exception) -> None:
+        if not requests:
+            return
         if isinstance(error, WeightsMissing) and self._passed_on(requests):
             return
         for request in requests:
@@ -170,7 +178,8 @@ class Intake:
 
     def _passed_on(self, requests: Sequence[ImageRequest]) -> bool:
         """Leave requests for one backbone to another worker, which has its weights, if there is."""
-        route = self._duty.lacks(requests[0].params.get("backbone"))
+        params = requests[0].params
+        route = self._duty.lacks(params.get("backbone"), params.get("weights"))
         if route is None:
             return False
         try:

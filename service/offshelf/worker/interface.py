@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from concurrent.futures import Future
 
     from offshelf.core.batching import Lane
@@ -18,15 +19,23 @@ if TYPE_CHECKING:
 class Duty(Protocol):
     """What this worker is to take; `worker.post.Post` is the real one."""
 
-    def takes(self) -> Takes:
-        """The routes to take requests from, now."""
+    def takes(self, crowded: Sequence[tuple[Any, Any]] = ()) -> Takes:
+        """The routes to take requests from, now; not those of `crowded` (backbone, weights)."""
         ...
 
-    def lacks(self, backbone: str | None) -> str | None:
-        """Note that the weights are not to be had here.
+    def lacks(self, backbone: str | None, weights: str | None) -> str | None:
+        """Note that weights are not to be had here.
 
         Returns the route on which another live worker waits that has them, or None.
         """
+        ...
+
+    def is_elsewhere_alone(self, backbone: str | None, weights: str | None) -> bool:
+        """Whether they could not be had here a moment ago, and another worker has them."""
+        ...
+
+    def knows(self, backbone: str | None) -> bool:
+        """Whether this worker has a card of that name, whatever it has of the weights."""
         ...
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from pydantic import ValidationError
 
-from offshelf.errors import InvalidParameter
+from offshelf.errors import DeadlineExceeded, InvalidParameter
 from offshelf.schemas import FeatureParams
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Resolve: TypeAlias = Callable[[FeatureParams], Plan | None]
 
 # Backbones that may load at the same time; all requests for the same one share a thread.
-LOADERS: Final = 8
+LOADERS: Final = 32
 
 
 class Resolving:
@@ -58,6 +58,26 @@ class Resolving:
         if new:
             self._quick.submit(self._resolve_all, load, self._extractor.resolve_loaded)
 
+    def crowded(self, limit: int) -> list[tuple[Any, Any]]:
+        """The backbones, with their weights, for which so many requests or more wait."""
+        with self._lock:
+            counts = {load: sum(map(len, g.values())) for load, g in self._waiting.items()}
+        return [tuple(json.loads(load)) for load, count in counts.items() if count >= limit]
+
+    def drop_expired(self, now_s: float) -> None:
+        """Refuse those that nobody waits for any more: a load may take longer than they may."""
+        expired: list[ImageRequest] = []
+        with self._lock:
+            for groups in self._waiting.values():
+                for params in list(groups):
+                    expired += [one for one in groups[params] if one.deadline_s <= now_s]
+                    groups[params] = [one for one in groups[params] if one.deadline_s > now_s]
+                    if not groups[params]:
+                        del groups[params]
+        if expired:
+            late = DeadlineExceeded("the deadline passed while the backbone was being loaded")
+            self._refused(expired, late)
+
     def close(self) -> None:
         """Begin nothing more."""
         for pool in (self._quick, self._loaders):
@@ -68,33 +88,45 @@ class Resolving:
 
         Where it is not loaded the same goes on on a thread that may wait for it.
         """
-        while (taken := self._next_group(load)) is not None:
-            if not self._resolve(*taken, resolve):
-                with self._lock:
-                    self._waiting[load].setdefault(taken[0], [])[:0] = taken[1]
+        while (params := self._next_group(load)) is not None:
+            if not self._resolve(load, params, resolve):
                 self._loaders.submit(self._resolve_all, load, self._extractor.resolve)
                 return
 
-    def _next_group(self, load: str) -> tuple[str, Sequence[ImageRequest]] | None:
-        """One set of parameters with all who ask for it; None when nobody is left."""
+    def _next_group(self, load: str) -> str | None:
+        """One set of parameters that somebody asks for; None when nobody is left."""
         with self._lock:
             groups = self._waiting[load]
             if not groups:
                 del self._waiting[load]
                 return None
-            params = next(iter(groups))
-            return params, groups.pop(params)
+            return next(iter(groups))
 
-    def _resolve(self, params: str, requests: Sequence[ImageRequest], resolve: Resolve) -> bool:
-        """Plan for these requests, and hand them on; False where that would mean to wait."""
+    def _take(self, load: str, params: str) -> Sequence[ImageRequest]:
+        """All who ask for it now; whoever gave up meanwhile is not among them."""
+        with self._lock:
+            return self._waiting[load].pop(params, [])
+
+    def _resolve(self, load: str, params: str, resolve: Resolve) -> bool:
+        """Plan for a group, and hand it on; False where that would mean to wait.
+
+        It is taken only when there is a plan: until then its members may give up.
+        """
         try:
             plan = resolve(FeatureParams.model_validate_json(params))
             if plan is None:
                 return False
             with plan:
-                self._planned(requests, plan)
+                self._hand_on(self._take(load, params), plan)
         except ValidationError as error:
-            self._refused(requests, InvalidParameter(f"feature parameters: {error}"))
+            wrong = InvalidParameter(f"feature parameters: {error}")
+            self._refused(self._take(load, params), wrong)
+        except Exception as error:  # noqa: BLE001 - every request taken is answered
+            self._refused(self._take(load, params), error)
+        return True
+
+    def _hand_on(self, requests: Sequence[ImageRequest], plan: Plan) -> None:
+        try:
+            self._planned(requests, plan)
         except Exception as error:  # noqa: BLE001 - every request taken is answered
             self._refused(requests, error)
-        return True

@@ -19,7 +19,7 @@ from offshelf.engine.interface import (
     Resident,
     WeightsInfo,
 )
-from offshelf.errors import UnknownName
+from offshelf.errors import UnknownName, WeightsMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -121,6 +121,7 @@ class FakeEngine(Engine):
     memory: int = 100
     made: list[FakeResident] = field(default_factory=list)
     reclaimed: int = 0
+    absent: set[str] = field(default_factory=set)
     outdated: list[Resident] = field(default_factory=list)
 
     @property
@@ -136,6 +137,10 @@ class FakeEngine(Engine):
 
     def footprint(self, backbone: str, weights: str | None) -> int:
         return self.sizes.get(backbone, 1)
+
+    def fetch(self, backbone: str, weights: str | None) -> None:
+        if backbone in self.absent:
+            raise WeightsMissing(f"no weights for {backbone}")
 
     def reclaim(self) -> None:
         self.reclaimed += 1

@@ -11,7 +11,7 @@ from offshelf.engine.canary import canary
 from offshelf.engine.interface import Output
 from offshelf.engine.observer import Unobserved
 from offshelf.engine.residency import Hold, Residency
-from offshelf.errors import TooLarge, UnknownName, WorkerError
+from offshelf.errors import TooLarge, UnknownName, WeightsMissing, WorkerError
 from tests.unit.engine.fakes import MEAN, FakeEngine, FakeResident, mean_colours, pixels
 
 SOON_S = 20.0
@@ -193,6 +193,16 @@ def test_what_is_larger_than_the_budget_is_refused_and_nothing_is_sent_away() ->
     with pytest.raises(TooLarge, match="OFFSHELF_MAX_DEVICE_BYTES"):
         residency.hold("fake-b", None)
     assert set(residency.loaded()) == {("fake-a", None)}
+
+
+def test_nobody_has_to_leave_for_weights_that_are_not_there() -> None:
+    engine = FakeEngine(sizes={"fake-a": 5, "fake-b": 5}, absent={"fake-b"})
+    residency = Residency(engine, 8)
+    residency.hold("fake-a", None).release()
+    with pytest.raises(WeightsMissing):
+        residency.hold("fake-b", None)
+    assert set(residency.loaded()) == {("fake-a", None)}
+    assert not engine.made[0].closed
 
 
 def test_a_load_that_fails_gives_its_room_back() -> None:

@@ -1,24 +1,27 @@
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from offshelf.errors import UnknownName, WeightsMissing
 from offshelf.queue.tasks import Step
-from offshelf.worker import handing_on
 from offshelf.worker.handing_on import HandingOn
 from tests.unit.worker.fakes import ListQueue
+
+if TYPE_CHECKING:
+    from offshelf.core.routing import Takes
 
 
 @dataclass
 class Steps:
-    """Has no weights until told otherwise."""
+    """Fails with `fault` until that is cleared."""
 
-    weights: bool = False
+    fault: Exception | None = None
     done: list[tuple[object, ...]] = field(default_factory=list)
+    tries: int = 0
 
     def start(self, job_id: str) -> None:
         self._do("start", job_id)
@@ -36,79 +39,115 @@ class Steps:
         self.done.append(("fail", job_id, error))
 
     def _do(self, *what: object) -> None:
-        if not self.weights:
-            raise WeightsMissing("not here")
+        self.tries += 1
+        if self.fault is not None:
+            raise self.fault
         self.done.append(what)
 
 
 @dataclass
-class Records:
-    """Job records as far as they are asked for."""
+class FakeDuty:
+    """`elsewhere`: what another worker has; `cards`: the names that this one knows."""
+
+    elsewhere: set[tuple[str | None, str | None]] = field(default_factory=set)
+    cards: set[str | None] = field(default_factory=lambda: {"vgg16", None})
+    lacking: set[tuple[str | None, str | None]] = field(default_factory=set)
+
+    def takes(self, crowded: object = ()) -> Takes:
+        raise AssertionError("nobody asks here")
+
+    def lacks(self, backbone: str | None, weights: str | None) -> str | None:
+        self.lacking.add((backbone, weights))
+        return backbone or "default" if (backbone, weights) in self.elsewhere else None
+
+    def is_elsewhere_alone(self, backbone: str | None, weights: str | None) -> bool:
+        asked = (backbone, weights)
+        return asked in self.lacking and asked in self.elsewhere
+
+    def knows(self, backbone: str | None) -> bool:
+        return backbone in self.cards
+
+
+@dataclass
+class Rig:
+    """A job for `params` (None: its record has expired) on a worker."""
 
     params: dict[str, object] | None = field(default_factory=lambda: {"backbone": "vgg16"})
-    tries: Counter[str] = field(default_factory=Counter)
+    duty: FakeDuty = field(default_factory=FakeDuty)
+    steps: Steps = field(default_factory=lambda: Steps(WeightsMissing("not here")))
+    queue: ListQueue = field(default_factory=ListQueue)
+
+    def __post_init__(self) -> None:
+        self.handler = HandingOn(self.steps, self, self.queue, self.duty)  # type: ignore[arg-type]
 
     def get(self, job_id: str) -> SimpleNamespace:
         if self.params is None:
             raise UnknownName(job_id)
         return SimpleNamespace(params=self.params)
 
-    def tried(self, job_id: str, step: str) -> int:
-        self.tries[step] += 1
-        return self.tries[step]
-
-
-def rig(
-    elsewhere: set[str | None], steps: Steps | None = None, records: Records | None = None
-) -> tuple[HandingOn, ListQueue, Steps]:
-    queue, steps = ListQueue(), steps or Steps()
-    made = HandingOn(steps, records or Records(), queue, lambda name: name in elsewhere)  # type: ignore[arg-type]
-    return made, queue, steps
-
 
 def test_steps_whose_weights_another_worker_has_go_on_to_it() -> None:
-    handler, queue, steps = rig({"vgg16"})
-    handler.start("j")
-    handler.shard("j", 3)
-    assert queue.steps == [(Step.START, "j", None), (Step.SHARD, "j", 3)]
-    assert steps.done == []
+    rig = Rig(duty=FakeDuty({("vgg16", None)}))
+    rig.handler.start("j")
+    rig.handler.shard("j", 3)
+    assert rig.queue.steps == [(Step.START, "j", None), (Step.SHARD, "j", 3)]
+    assert rig.steps.done == []
+
+
+def test_what_could_not_be_had_a_moment_ago_is_not_tried_again() -> None:
+    rig = Rig(duty=FakeDuty({("vgg16", None)}))
+    for index in range(200):
+        rig.handler.shard("j", index)
+    assert len(rig.queue.steps) == 200  # a job never fails while somebody can do it
+    assert rig.steps.tries == 1
 
 
 def test_what_can_be_done_here_is_done_here() -> None:
-    handler, queue, steps = rig({"vgg16"}, Steps(weights=True))
-    handler.start("j")
-    handler.shard("j", 3)
-    handler.finish("j")
-    handler.train("j")
-    assert steps.done == [("start", "j"), ("shard", "j", 3), ("finish", "j"), ("train", "j")]
-    assert queue.steps == []
+    rig = Rig(duty=FakeDuty({("vgg16", None)}), steps=Steps())
+    rig.handler.start("j")
+    rig.handler.shard("j", 3)
+    rig.handler.finish("j")
+    rig.handler.train("j")
+    expected = [("start", "j"), ("shard", "j", 3), ("finish", "j"), ("train", "j")]
+    assert rig.steps.done == expected
+    assert rig.queue.steps == []
 
 
-@pytest.mark.parametrize("elsewhere", [set(), {"alexnet"}, {None}])
-def test_where_nobody_has_the_weights_the_error_stays(elsewhere: set[str | None]) -> None:
-    handler, queue, _ = rig(elsewhere)
+@pytest.mark.parametrize("elsewhere", [set(), {("alexnet", None)}, {("vgg16", "OTHER")}])
+def test_where_nobody_has_the_weights_the_error_stays(
+    elsewhere: set[tuple[str | None, str | None]],
+) -> None:
+    rig = Rig(duty=FakeDuty(elsewhere))
     with pytest.raises(WeightsMissing):
-        handler.start("j")
-    assert queue.steps == []
+        rig.handler.start("j")
+    assert rig.queue.steps == []
+    assert rig.duty.lacking == {("vgg16", None)}
 
 
-def test_a_job_without_a_backbone_means_the_default() -> None:
-    handler, queue, _ = rig({None}, records=Records({}))
-    handler.start("j")
-    assert queue.steps == [(Step.START, "j", None)]
+def test_other_weights_of_a_backbone_are_other_weights() -> None:
+    asked = {"backbone": "vgg16", "weights": "IMAGENET1K_V2"}
+    rig = Rig(asked, FakeDuty({("vgg16", "IMAGENET1K_V2")}))
+    rig.handler.start("j")
+    assert rig.queue.steps == [(Step.START, "j", None)]
 
 
-def test_it_does_not_go_round_for_ever() -> None:
-    handler, queue, _ = rig({"vgg16"})
-    for _ in range(handing_on.MAX_HOPS):
-        handler.shard("j", 0)
-    with pytest.raises(WeightsMissing):
-        handler.shard("j", 0)
-    handler.shard("j", 1)  # another shard has hops of its own
-    assert len(queue.steps) == handing_on.MAX_HOPS + 1
+def test_a_network_that_was_brought_to_another_worker_alone_is_done_there() -> None:
+    brought = Rig(
+        {"backbone": "mine"}, FakeDuty({("mine", None)}), Steps(UnknownName("no backbone 'mine'"))
+    )
+    brought.handler.start("j")
+    assert brought.queue.steps == [(Step.START, "j", None)]
+
+
+def test_a_wrong_tap_of_a_known_network_is_nobody_elses_business() -> None:
+    rig = Rig(duty=FakeDuty({("vgg16", None)}), steps=Steps(UnknownName("no tap 'fc9'")))
+    with pytest.raises(UnknownName):
+        rig.handler.start("j")
+    assert rig.duty.lacking == set()
 
 
 def test_a_record_that_has_expired_is_the_end_of_it() -> None:
-    handler, queue, _ = rig({"vgg16"}, records=Records(None))
-    handler.start("j")
-    assert queue.steps == []
+    rig = Rig(None, FakeDuty({("vgg16", None)}))
+    rig.handler.start("j")
+    assert rig.queue.steps == []
+    assert rig.steps.tries == 0

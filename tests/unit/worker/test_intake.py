@@ -73,13 +73,21 @@ class FakeDuty:
     def __init__(self) -> None:
         self.elsewhere: str | None = None
         self.lacking: list[str | None] = []
+        self.crowded: list[tuple[Any, Any]] = []
 
-    def takes(self) -> Takes:
+    def takes(self, crowded: Sequence[tuple[Any, Any]] = ()) -> Takes:
+        self.crowded = list(crowded)
         return TAKES
 
-    def lacks(self, backbone: str | None) -> str | None:
+    def lacks(self, backbone: str | None, weights: str | None) -> str | None:
         self.lacking.append(backbone)
         return self.elsewhere
+
+    def is_elsewhere_alone(self, backbone: str | None, weights: str | None) -> bool:
+        return False
+
+    def knows(self, backbone: str | None) -> bool:
+        return True
 
 
 class Rig:
@@ -316,3 +324,31 @@ def test_weights_that_nobody_has_are_told_and_so_is_what_cannot_be_put_back(
     error = rig.reply().error
     assert error is not None
     assert (error.code, error.message) == ("weights_missing", "no weights here")
+
+
+def test_a_slow_load_does_not_keep_those_who_have_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig(max_inflight=5)
+    moment = [100.0]
+    monkeypatch.setattr(rig.intake, "_clock", lambda: moment[0])
+    rig.extractor.loading.clear()
+    for index in range(4):
+        rig.send(index, deadline_s=150.0, weights="random:1", taps=["fc7"])
+    rig.intake.start()
+    give_up_s = time.monotonic() + 10
+    while rig.intake.inflight < 4:
+        assert time.monotonic() < give_up_s
+        time.sleep(0.005)
+    while rig.duty.crowded != [(None, "random:1")]:  # no more of these are asked for
+        assert time.monotonic() < give_up_s
+        time.sleep(0.005)
+    moment[0] = 151.0
+    rig.send(9, deadline_s=300.0, sent_s=150.5)
+    replies = [rig.reply() for _ in range(5)]
+    assert {reply.index for reply in replies if reply.error is None} == {9}
+    codes = {reply.error.code for reply in replies if reply.error is not None}
+    assert codes == {"deadline_exceeded"}
+    rig.extractor.loading.set()
+    rig.intake.drain(5)
+    rig.extractor.close(5)

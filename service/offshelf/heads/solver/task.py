@@ -41,8 +41,8 @@ WORSE: Final = 10.0
 NARROWER: Final = 0.2
 TINY: Final = 1e-30
 HINGE_TOL: Final = 1e-4
-# A heavy image on the rounded corner hardly shows in the rounded objective, but does in the hinge's:
-# the former is taken to so many units of the last place, which costs a step.
+# A heavy image on the rounded corner hardly shows in the rounded objective, but does in the
+# hinge's: the former is taken to so many units of the last place, which costs a step.
 DIGITS: Final = 100
 
 
