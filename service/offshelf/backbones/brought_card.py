@@ -71,9 +71,14 @@ class _Maker:
             class_names=names,
             paper=file.paper,
             select=Selection(
-                file.key, file.prefix, file.drop, base.build if file.headless else None
+                file.key,
+                file.prefix,
+                file.drop,
+                base.build if file.headless else None,
+                (base.mean_image,) if base.mean_image else (),
             ),
             brought=True,
+            architecture=base.name,
             nbytes=None,
         )
 
@@ -94,12 +99,30 @@ class _Maker:
         """The architecture's, with what the card file says in its place."""
         given = self.file.preprocessing.model_dump(exclude_none=True)
         pre = replace(self.architecture.preprocessing, **given)
+        self.same_mean(pre)
         if pre.crop > pre.resize:
             field = "preprocessing.crop" if "crop" in given else "preprocessing.resize"
             raise wrong_field(
                 self.path, field, f"leaves the crop ({pre.crop}) larger than resize ({pre.resize})"
             )
         return pre
+
+    def same_mean(self, pre: Preprocessing) -> None:
+        """BadCard where the network subtracts a mean image and these would subtract another mean.
+
+        It takes the difference between that image and the architecture's mean pixel, on the
+        architecture's scale and in its order of channels.
+        """
+        base = self.architecture
+        for field in ("mean", "std", "channels") if base.mean_image else ():
+            own = getattr(base.preprocessing, field)
+            if getattr(pre, field) != own:
+                what = (
+                    f"cannot be other than {own}: {base.name} subtracts its mean inside the "
+                    f"network; leave it out, and bring another mean as the tensor "
+                    f"{base.mean_image!r} of the weights file (see docs/paper-networks.md)"
+                )
+                raise wrong_field(self.path, f"preprocessing.{field}", what)
 
     def class_names(self) -> tuple[str, ...]:
         """The names in the order of the logits, from the card file or the file that it names."""

@@ -54,6 +54,14 @@ class Unpack(Protocol):
         ...
 
 
+class Complete(Protocol):
+    """Add what a network needs and its weights file may lack; imports torch when called."""
+
+    def __call__(self, path: Path, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The state dict with it in; `path` is the weights file, which may have others beside."""
+        ...
+
+
 class Select(Protocol):
     """Take a network's tensors out of what a brought weights file holds."""
 
@@ -145,7 +153,10 @@ class Card:
     and the taps' shapes where its input size differs. `formats` reads what the weights directory
     may have besides torch's own formats: `<name><suffix>`, by suffix. `class_names` are those of
     the logits, in order, where they are known. `brought` says that an operator's card file made
-    it, and `select` then finds the tensors in the weights file.
+    it of the network named `architecture`, and `select` then finds the tensors in what the weights
+    file holds, whatever its format. `complete` comes after that. `mean_image` names the tensor of
+    a network that subtracts the mean itself: no training names it, and no preprocessing replaces
+    it.
 
     `nbytes` is what the network's tensors take. Published files may hold more than the network,
     and under older names: tensors that begin with one of `ignored` are left out, and `renamed`
@@ -170,6 +181,9 @@ class Card:
     class_names: tuple[str, ...] = ()
     select: Select | None = None
     brought: bool = False
+    architecture: str = ""
+    complete: Complete | None = None
+    mean_image: str = ""
 
     def with_weights(self, name: str) -> Card:
         """The card for published weights of that name; UnknownName where there are none."""

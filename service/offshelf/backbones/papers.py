@@ -76,7 +76,7 @@ def plain_card(name: str, row: Row, paper: str, mean: float, std: float) -> Card
     """The card of a network that reads (pixel - mean) / std, the same for R, G and B."""
     mean_, std_ = _of_255((mean, mean, mean)), _of_255((std, std, std))
     preprocessing = Preprocessing(row.side, row.side, "bilinear", mean_, std_)
-    build = functools.partial(_build, row, None, False)  # a partial of a private
+    build = functools.partial(_build, row, None, False)
     return _card(name, row, paper, preprocessing, build, None, {})
 
 
@@ -99,10 +99,9 @@ def _card(
         aliases={row.scores: Alias("logits"), "penultimate": Alias(vectors[-2]), **aliases},
         classes=taps(row)[-1].shape[0],
         paper=paper,
-        formats={
-            suffix: functools.partial(_unpack, reader, row.side, mean)
-            for suffix, reader in _READERS.items()
-        },
+        formats=_READERS,
+        complete=None if mean is None else functools.partial(_with_mean_image, row.side, mean),
+        mean_image="" if mean is None else MEAN_IMAGE,
     )
 
 
@@ -119,21 +118,20 @@ def _build(row: Row, mean: Pixel | None, flip: bool, classes: int | None = None)
     return RowNetwork(wanted, mean, flip=flip)
 
 
-def _unpack(reader: Unpack, side: int, mean: Pixel | None, path: Path) -> dict[str, torch.Tensor]:
-    """The state dict of a brought file, with the mean image that the network wants in it."""
+def _with_mean_image(
+    side: int, mean: Pixel, path: Path, state: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The state dict with the mean image in it: the file's, the one beside it, or the pixel."""
     import torch
 
-    tensors = reader(path)
-    if mean is None:
-        return tensors
     beside = path.with_suffix(".binaryproto")
-    if MEAN_IMAGE in tensors:
-        image = tensors[MEAN_IMAGE]
+    if MEAN_IMAGE in state:
+        image = state[MEAN_IMAGE]
     elif beside.is_file():
         image = _mean_image(beside)
     else:
         image = torch.tensor(mean).view(CHANNELS, 1, 1).expand(-1, side, side)
-    return {**tensors, MEAN_IMAGE: centred(image, side)}
+    return {**state, MEAN_IMAGE: centred(image, side)}
 
 
 def centred(image: torch.Tensor, side: int) -> torch.Tensor:

@@ -22,7 +22,8 @@ _NAMED: Final = 8
 class Selection:
     """Under `key`, the tensors whose names begin with `prefix`, without it, less the `drop`ped.
 
-    `drop` holds beginnings of names after the prefix. `headless` builds the network whose head's
+    `drop` holds beginnings of names after the prefix. `unprefixed` are tensors that stay though
+    their names have no prefix, where none has it. `headless` builds the network whose head's
     tensors are left out too, whatever they are below its modules.
     """
 
@@ -30,6 +31,7 @@ class Selection:
     prefix: str = ""
     drop: tuple[str, ...] = ()
     headless: Build | None = None
+    unprefixed: tuple[str, ...] = ()
 
     def __call__(self, held: object) -> Mapping[str, torch.Tensor]:
         """The state dict; ValueError that goes on from the file's name where there is none."""
@@ -43,6 +45,7 @@ class Selection:
             raise ValueError(
                 f"has no tensor whose name begins with {self.prefix!r}; there are: {_some(tensors)}"
             )
+        named = {name: tensors[name] for name in self.unprefixed if name in tensors} | named
         head = [] if self.headless is None else head_modules(self.headless)
         dropped = (*self.drop, *(f"{module}." for module in head))
         return {name: tensor for name, tensor in named.items() if not name.startswith(dropped)}

@@ -77,13 +77,16 @@ def _read(card: Card, path: Path) -> Mapping[str, torch.Tensor]:
     try:
         if path == card.weights.packaged and card.unpack is not None:
             return card.unpack(path)
-        if path.suffix in card.formats:
-            return card.formats[path.suffix](path)
-        held = _held(path)
+        state = _selected(card, path, card.formats.get(path.suffix, _held)(path))
+        return state if card.complete is None else card.complete(path, state)
     except WeightsMissing:
         raise
     except Exception as error:  # torch and safetensors raise nearly anything on damaged files
         raise WeightsMissing(f"{path} cannot be read as weights: {error}") from error
+
+
+def _selected(card: Card, path: Path, held: object) -> Mapping[str, torch.Tensor]:
+    """The network's tensors in what a file holds; WeightsMissing where they are not in it."""
     try:
         return card.select(held) if card.select is not None else checked_tensors(held)
     except ValueError as error:

@@ -25,7 +25,7 @@ RESIZER: Final = "pillow-antialias/1"
 
 # Fields that came after the first fingerprints, each with what held for all until then: with
 # that value they stay out of the canonical text, so that no fingerprint changes.
-_LATER: Final = {"merge": "mean"}
+_LATER: Final = {"merge": "mean", "architecture": ""}
 _LATER_PREPROCESSING: Final = {"channels": "rgb"}
 
 _GRID = re.compile(r"(?:grid|pyramid):([1-9][0-9]?(?:,[1-9][0-9]?)*)(?::(avg|max))?")
@@ -111,7 +111,8 @@ class FeatureSpec:
     them to 1e-5 of a row's norm. `tap` is canonical (`fc7`, `fc7:pre`), never an alias, and
     `weights_digest` is the sha256 of the weight tensors, whatever file they came in. `view`,
     `pooling` and `normalisation` are the canonical texts of `core.view.View`, `Pooling` and
-    `core.normalisation.Chain`.
+    `core.normalisation.Chain`. `architecture` is the network that a card file names: two may take
+    the same tensors and compute otherwise. It is empty where `backbone` says it.
     """
 
     backbone: str
@@ -125,6 +126,7 @@ class FeatureSpec:
     decoder: str = DECODER
     resizer: str = RESIZER
     merge: Merge = "mean"
+    architecture: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, nested; tuples become lists."""

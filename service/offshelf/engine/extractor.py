@@ -300,4 +300,5 @@ def _spec(resident: Resident, output: Output, view: View) -> FeatureSpec:
         pooling=output.pooling,
         normalisation=output.normalisation,
         merge=output.merge,
+        architecture=resident.card.architecture,
     )

@@ -24,6 +24,7 @@ def test_every_field_changes_the_fingerprint() -> None:
         "decoder": "other/1",
         "resizer": "other/1",
         "merge": "stack",
+        "architecture": "vgg16",
     }
     assert set(others) == set(SPEC.to_dict())
     prints = {replace(SPEC, **{name: value}).fingerprint for name, value in others.items()}
@@ -37,7 +38,7 @@ def test_the_fingerprint_of_a_spec_never_changes() -> None:
 
 def test_fields_that_came_later_leave_older_fingerprints_alone() -> None:
     older = SPEC.to_dict()
-    del older["merge"], older["preprocessing"]["channels"]
+    del older["merge"], older["architecture"], older["preprocessing"]["channels"]
     assert FeatureSpec.from_dict(older) == SPEC
     bgr = replace(SPEC, preprocessing=replace(PRESET, channels="bgr"))
     assert bgr.fingerprint != SPEC.fingerprint

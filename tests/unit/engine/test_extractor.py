@@ -76,6 +76,7 @@ def test_specs_are_canonical_and_carry_the_weights(extractor: Extractor) -> None
     assert (spec.tap, spec.pooling, spec.normalisation, spec.view) == ("map", "avg", "l2", "warp")
     assert (spec.backbone, spec.weights_digest) == ("fake", "d" * 64)
     assert spec.preprocessing == CARD.preprocessing
+    assert spec.architecture == CARD.architecture == ""
     assert plan.outputs["mean:pre"] == Output("mean:pre", "none", "l2")
     assert plan.view == View("warp")
 
