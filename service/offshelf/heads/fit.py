@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from offshelf.engine.memory import keep_freed_memory
 from offshelf.errors import ErrorInfo, RequestError
 from offshelf.heads.interface import SOLVERS, Fitted, check_classes
 from offshelf.heads.model import decide, pack_weights
@@ -144,4 +145,5 @@ def run_child(work: Callable[[Path], None], arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(run_child(fit, sys.argv[1:]))

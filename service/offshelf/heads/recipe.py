@@ -68,8 +68,10 @@ class Recipe:
 class Trained:
     """A head for features as they come, and how good it is, a value a problem.
 
-    `coef` is (K, D) and `intercept` (K,), one row for two classes. `gap` bounds what is left of
-    the objective, relative to it. `C` is one number, or one a class.
+    `coef` is (K, D) and `intercept` (K,), one row for two classes. `C` is one number, or one a
+    class. `gap` is an estimate of what is left of the objective, relative to it (of the hinge, the
+    duality gap): training stops by it. `gap_bound` is a bound of the same, the duality gap as the
+    weights are, up to rounding; where C is large it may be far above the truth.
     """
 
     coef: NDArray[np.floating]
@@ -77,6 +79,7 @@ class Trained:
     C: NDArray[np.float64]
     objective: NDArray[np.float64]
     gap: NDArray[np.float64]
+    gap_bound: NDArray[np.float64]
     gradient_norm: NDArray[np.float64]
     newton_steps: int
     precision: str
@@ -241,6 +244,7 @@ class _Prepared:
             C,
             solution.objective.cpu().double().numpy(),
             gap,
+            solution.gap_bound.cpu().double().numpy(),
             solution.gradient_norm.cpu().double().numpy(),
             solution.newton_steps,
             str(solution.dtype).removeprefix("torch."),
