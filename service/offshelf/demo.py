@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -21,10 +21,10 @@ from offshelf_client import Client, RandomSplit
 
 if TYPE_CHECKING:
     from offshelf.commands.digits import Digits
-    from offshelf_client import Backbone, Dataset, Head, Job
+    from offshelf_client import Backbone, Dataset, Head, HeadKind, Job
 
 TAPS: Final = ("fc6:pre", "fc6", "fc7:pre", "fc7")
-KINDS: Final[tuple[Literal["svm", "logreg"], ...]] = ("svm", "logreg")
+KINDS: Final[tuple[HeadKind, ...]] = ("svm", "logreg")
 SPLIT: Final = RandomSplit(train_per_class=40, seed=0)
 C: Final = 10.0
 SHOWN: Final = 8  # held-out digits that are read one by one

@@ -8,6 +8,7 @@ from pathlib import Path
 from offshelf.backbones.interface import BACKBONES
 from offshelf.datasets.protocols.interface import PROTOCOLS
 from offshelf.errors import error_codes
+from offshelf.heads.interface import SOLVERS
 from offshelf.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,11 @@ def test_backbones_page_lists_every_network_and_no_other() -> None:
     listed |= {f"vgg{depth}_bn" for depth in (11, 13, 16, 19)}  # "and each with `_bn`"
     published = {name for name in BACKBONES.names() if BACKBONES.get(name).weights.url}
     assert listed == published
+
+
+def test_heads_page_lists_every_kind() -> None:
+    page = (ROOT / "docs" / "heads.md").read_text()
+    assert sorted(re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE)) == SOLVERS.names()
 
 
 def test_settings_survive_the_way_through_the_environment(monkeypatch) -> None:

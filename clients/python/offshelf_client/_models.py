@@ -11,6 +11,20 @@ from offshelf_client._errors import understood
 TERMINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 
 T = TypeVar("T")
+# `svm`: L2-regularised linear SVM of the squared hinge loss, one class against the rest;
+# `svm-hinge`: of the hinge itself. `logreg`: logistic regression over all classes at once;
+# `logreg-ovr`: one against the rest. `-dropout`: trained with half of the features dropped
+# (DeCAF). `ridge`: least squares. `nearest-mean`: the nearest class mean, without C.
+HeadKind: TypeAlias = Literal[
+    "svm",
+    "svm-hinge",
+    "svm-dropout",
+    "logreg",
+    "logreg-ovr",
+    "logreg-dropout",
+    "ridge",
+    "nearest-mean",
+]
 State: TypeAlias = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 
 

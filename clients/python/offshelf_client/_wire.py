@@ -81,6 +81,15 @@ def json_body(data: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
     return lambda: {"json": dict(data)}
 
 
+def tap_names(taps: str | Sequence[str]) -> list[str]:
+    """The taps as the service reads them: a comma parts two of them. ValueError for none."""
+    given = [taps] if isinstance(taps, str) else taps
+    names = [name.strip() for text in given for name in text.split(",") if name.strip()]
+    if not names:
+        raise ValueError("taps is empty: name one or more, for example taps=['fc6', 'fc7:pre']")
+    return list(dict.fromkeys(names))
+
+
 def feature_params(
     backbone: str | None,
     taps: str | Sequence[str],
@@ -95,7 +104,7 @@ def feature_params(
     given = {"backbone": backbone, "pool": pool, "weights": weights, "merge": merged}
     chosen = {name: value for name, value in given.items() if value is not None}
     return {
-        "taps": [taps] if isinstance(taps, str) else list(taps),
+        "taps": tap_names(taps),
         "view": view,
         "normalize": normalize,
         **chosen,

@@ -38,10 +38,16 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """Kinds of linear models."""
+    """Kinds of heads."""
 
     SVM = "svm"
+    SVM_HINGE = "svm-hinge"
+    SVM_DROPOUT = "svm-dropout"
     LOGREG = "logreg"
+    LOGREG_OVR = "logreg-ovr"
+    LOGREG_DROPOUT = "logreg-dropout"
+    RIDGE = "ridge"
+    NEAREST_MEAN = "nearest-mean"
 
 
 def train(
@@ -53,7 +59,7 @@ def train(
         ),
     ],
     tap: Annotated[str, typer.Option(help="Tap whose features are learned from.")] = "penultimate",
-    kind: Annotated[Kind, typer.Option(help="Linear SVM or logistic regression.")] = Kind.SVM,
+    kind: Annotated[Kind, typer.Option(help="What is trained; docs/heads.md.")] = Kind.SVM,
     c: Annotated[
         float, typer.Option("--C", "-C", help="Inverse strength of the regularisation.")
     ] = 1.0,

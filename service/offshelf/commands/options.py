@@ -62,7 +62,11 @@ Normalize = Annotated[
     ),
 ]
 Weights = Annotated[
-    str | None, typer.Option(help="random:SEED for seeded random weights; else the trained ones.")
+    str | None,
+    typer.Option(
+        help="Other published weights by name (IMAGENET1K_V2), or random:SEED; else the "
+        "backbone's own."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ShowProgress = Annotated[

@@ -127,7 +127,8 @@ class _Solved(LinearHead):
         for text in trained.warnings:
             warnings.warn(text, ConvergenceWarning, stacklevel=3)
         self.coef_, self.intercept_ = trained.coef, trained.intercept
-        self.objective_, self.gap_ = trained.objective, trained.gap
+        self.objective_ = trained.objective
+        self.gap_, self.gap_bound_ = trained.gap, trained.gap_bound
         self.gradient_norm_, self.n_iter_ = trained.gradient_norm, trained.newton_steps
         return self
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from offshelf.engine.memory import keep_freed_memory
 from offshelf.errors import ErrorInfo, RequestError
 from offshelf.heads.interface import SOLVERS, Fitted, check_classes
 from offshelf.heads.labels import check_labels, fit_labels
@@ -156,4 +157,5 @@ def run_child(work: Callable[[Path], None], arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(run_child(fit, sys.argv[1:]))

@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
-from offshelf.errors import DependencyError, ErrorInfo
+from offshelf.errors import DependencyError, ErrorInfo, OffshelfError, WorkerError
 from offshelf.schemas import ErrorBody, SelfTestReport
 
 if TYPE_CHECKING:
@@ -62,7 +62,13 @@ class SelfTesting:
         try:
             report = self._tester.run(ask.backbone, ask.weights, BATCH_TIMEOUT_S)
         except Exception as error:
-            log.exception("the self-test of %s could not be run", ask.backbone)
+            mistaken = isinstance(error, OffshelfError) and not isinstance(error, WorkerError)
+            log.warning(
+                "the self-test of %s could not be run: %s",
+                ask.backbone or "the default backbone",
+                error,
+                exc_info=None if mistaken else error,
+            )
             told = ErrorBody.of(ErrorInfo.of(error))
             report = SelfTestReport(backbone=ask.backbone or "", passed=False, error=told)
         return report.model_copy(update={"worker": self._worker_id, "host": socket.gethostname()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import httpx
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import offshelf_client
+import offshelf_client as sdk
 from offshelf import __version__, bootstrap
 from offshelf.cli import app
 from offshelf.commands.serving import settings_with
@@ -172,6 +173,19 @@ def test_train_uploads_trains_and_prints_the_metrics(fake: FakeService, photos: 
     assert body["split"] == {"train_per_class": 3, "test_per_class": None, "seed": 7}
     assert "head h1" in result.stdout
     assert "test        4    75.0 %           70.0 %" in result.stdout
+
+
+@pytest.mark.parametrize("kind", get_args(sdk.HeadKind))
+def test_train_offers_every_kind(fake: FakeService, photos: Path, kind: str) -> None:
+    result = run("train", photos, "--kind", kind)
+    assert result.exit_code == 0, result.output
+    assert json.loads(fake.requests[1].content)["kind"] == kind
+
+
+def test_train_refuses_other_kinds_and_names_those_there_are(photos: Path) -> None:
+    result = run("train", photos, "--kind", "forest")
+    assert result.exit_code == 2
+    assert "nearest-mean" in result.stderr
 
 
 def test_train_prints_json(fake: FakeService, photos: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 import offshelf_client as sdk
 from offshelf_client import _batches
+from offshelf_client._wire import tap_names
 from tests.unit.client.fake_service import (
     FakeService,
     feature_of,
@@ -288,3 +289,14 @@ def test_address_comes_from_the_argument_then_the_environment(
     monkeypatch.setenv("OFFSHELF_URL", "http://there:1/")
     assert sdk.Client().url == "http://there:1"
     assert sdk.Client("http://here:2").url == "http://here:2"
+
+
+@pytest.mark.parametrize("taps", ["fc6,fc7", ["fc6,fc7"], [" fc6 ", "fc7", "fc6"]])
+def test_a_comma_parts_two_taps_as_the_service_reads_it(taps: str | list[str]) -> None:
+    assert tap_names(taps) == ["fc6", "fc7"]
+
+
+@pytest.mark.parametrize("taps", ["", [], " , ", ["", " "]])
+def test_no_tap_at_all_is_told_before_anything_is_sent(taps: str | list[str]) -> None:
+    with pytest.raises(ValueError, match="name one or more"):
+        tap_names(taps)

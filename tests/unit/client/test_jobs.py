@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import httpx
 import pytest
@@ -256,6 +256,14 @@ def test_train_sends_what_the_server_reads(split: Any) -> None:
         dataset="d1", backbone="vgg16", taps=["fc6:pre"], kind="logreg", C=0.5, normalize="l2",
         split=RandomSplit(train_per_class=30, seed=4),
     )  # fmt: skip
+
+
+def test_the_kinds_of_heads_are_those_of_the_server() -> None:
+    from offshelf.heads.interface import SOLVERS
+    from offshelf.schemas import HeadKind
+
+    assert get_args(sdk.HeadKind) == get_args(HeadKind)
+    assert sorted(get_args(sdk.HeadKind)) == SOLVERS.names()
 
 
 def test_feature_set_request_is_what_the_server_reads() -> None:

@@ -17,7 +17,17 @@ from offshelf_client._errors import ApiError, ImagesFailed
 from offshelf_client._features import Features, Part, all_failed, joined, part_of, unsent
 from offshelf_client._models import Backbone, SelfTest, backbone_of, self_test_of
 from offshelf_client._paging import rows_of
-from offshelf_client._wire import NPZ, Call, Form, at, feature_params, image_form, query, sendable
+from offshelf_client._wire import (
+    NPZ,
+    Call,
+    Form,
+    at,
+    feature_params,
+    image_form,
+    query,
+    sendable,
+    tap_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +125,7 @@ class AsyncClient:
 
         Example: `(await client.features("cat.jpg", taps="fc7"))["fc7"]` is (1, 4096).
         """
-        names = [taps] if isinstance(taps, str) else list(taps)
+        names = tap_names(taps)
         fields: Form = feature_params(backbone, names, view, pool, normalize, weights, merge)
         parts = await send_images(
             images,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from offshelf_client._async._head import AsyncHead
 from offshelf_client._async._job import AsyncJob
@@ -12,7 +12,7 @@ from offshelf_client._wire import Call, at, feature_params, split_body, submissi
 
 if TYPE_CHECKING:
     from offshelf_client._async._transport import AsyncTransport
-    from offshelf_client._models import Dataset, Split
+    from offshelf_client._models import Dataset, HeadKind, Split
 
 
 class AsyncHeads:
@@ -26,7 +26,7 @@ class AsyncHeads:
         dataset: str | Dataset,
         backbone: str | None = None,
         tap: str = "penultimate",
-        kind: Literal["svm", "logreg"] = "svm",
+        kind: HeadKind = "svm",
         C: float = 1.0,  # the name it has everywhere
         *,
         view: str = "center",
@@ -41,7 +41,9 @@ class AsyncHeads:
         """Train a linear head on the features of a dataset, as a queued job.
 
         The features are those of `client.features`; stacked ones are learned from in one row.
-        `kind` is a linear SVM or logistic regression with inverse regularisation `C`. `split`
+        `kind` is what is trained: linear SVMs (`svm`, `svm-hinge`, `svm-dropout`), logistic
+        regression (`logreg`, `logreg-ovr`, `logreg-dropout`), `ridge`, or `nearest-mean`, which
+        has no use for the inverse regularisation `C`; docs/heads.md has them exactly. `split`
         says which images train and which test; without one all of them train. `ProtocolSplit(1)`
         is the first split of the protocol that the dataset was uploaded with. Features that
         the service has already are not extracted again. Raises UnknownNameError,

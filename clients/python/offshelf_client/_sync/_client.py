@@ -18,7 +18,17 @@ from offshelf_client._sync._images import send_images
 from offshelf_client._sync._jobs import FeatureSets, Jobs
 from offshelf_client._sync._transforms import Transforms
 from offshelf_client._sync._transport import Transport
-from offshelf_client._wire import NPZ, Call, Form, at, feature_params, image_form, query, sendable
+from offshelf_client._wire import (
+    NPZ,
+    Call,
+    Form,
+    at,
+    feature_params,
+    image_form,
+    query,
+    sendable,
+    tap_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,7 +124,7 @@ class Client:
 
         Example: `(client.features("cat.jpg", taps="fc7"))["fc7"]` is (1, 4096).
         """
-        names = [taps] if isinstance(taps, str) else list(taps)
+        names = tap_names(taps)
         fields: Form = feature_params(backbone, names, view, pool, normalize, weights, merge)
         parts = send_images(
             images,

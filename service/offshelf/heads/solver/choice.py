@@ -84,6 +84,7 @@ class Search:
         self._design, self._task, self._folds, self._scorer = design, task, folds, scorer
         self._intercept, self._rules, self._progress = intercept, rules, progress
         self._known: set[float] = set()
+        self._sums: dict[float, tuple[Tensor, Tensor]] = {}
         self.cells: list[Cell] = []
 
     def run(self, Cs: Iterable[float]) -> None:
@@ -96,6 +97,7 @@ class Search:
             for C in new:
                 point = self._fit(C, number, space, task, _guess(task, past, C))
                 past = [*past[-1:], (C, point)]
+                self._add(C, fold, point)
         self._known.update(new)
 
     def _fit(self, C: float, number: int, space: Space, task: Task, start: Point | None) -> Point:
@@ -119,6 +121,17 @@ class Search:
         self._progress(cell)
         return point
 
+    def _add(self, C: float, fold: Fold, point: Point) -> None:
+        """Keep what the folds found, added up: of each image the coefficients that it got."""
+        on_gram_side = self._design.on_gram_side
+        rows = len(self._design.X) if on_gram_side else len(point.v)
+        if C not in self._sums:
+            v = point.v.new_zeros(rows, *point.v.shape[1:])
+            self._sums[C] = v, torch.zeros_like(point.bias)
+        v, bias = self._sums[C]
+        v[fold.train if on_gram_side else slice(None)] += point.v
+        bias += point.bias
+
     def path(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The Cs in ascending order, and the mean over the folds of the scores, (Cs, columns)."""
         Cs = np.array(sorted(self._known))
@@ -138,9 +151,23 @@ class Search:
         return chosen
 
     def refit(self, best: NDArray[np.float64]) -> Solution:
-        """The head for those Cs on all images."""
+        """The head for those Cs on all images, from the mean of what the folds found."""
         C = torch.as_tensor(best, dtype=self._task.weight.dtype, device=self._task.weight.device)
-        return solve(self._design, self._task, C, self._intercept, self._rules)
+        start = self._mean_of_folds(best)
+        return solve(self._design, self._task, C, self._intercept, self._rules, start)
+
+    def _mean_of_folds(self, best: NDArray[np.float64]) -> Point:
+        """For a C, or for a C a problem."""
+        sums = [self._sums[float(C)] for C in best]
+        v, bias = sums[0]
+        if len(sums) > 1:
+            v = torch.stack([one[:, k] for k, (one, _) in enumerate(sums)], 1)
+            bias = torch.stack([one[k] for k, (_, one) in enumerate(sums)])
+        counts = v.new_zeros(len(v))
+        for fold in self._folds:
+            counts[fold.train if self._design.on_gram_side else slice(None)] += 1
+        v = v / counts.clamp(min=1)[:, None, None]
+        return Point(v, self._design.space().scores(v), bias / len(self._folds))
 
 
 def _guess(task: Task, past: list[tuple[float, Point]], C: float) -> Point | None:

@@ -88,9 +88,15 @@ class Design:
 
     def space(self, rows: Tensor | None = None) -> Space:
         """Where to solve for all images, or some of them; the Gram matrix is shared."""
+        if rows is None:
+            return self._space
         if self.on_gram_side:
-            return GramSpace(self._gram if rows is None else self._gram[rows[:, None], rows])
-        return FeatureSpace(self.X if rows is None else self.X[rows])
+            return GramSpace(self._gram[rows[:, None], rows])
+        return FeatureSpace(self.X[rows])
+
+    @cached_property
+    def _space(self) -> Space:
+        return GramSpace(self._gram) if self.on_gram_side else FeatureSpace(self.X)
 
     def held_out_scores(self, rows: Tensor, trained: Tensor, v: Tensor) -> Tensor:
         """Scores (M, P, K), without intercept, of the images `rows` by a solution on `trained`."""

@@ -8,13 +8,15 @@ are +1 or -1.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, Self
 
 import torch
 from torch.nn import functional
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+TINY: Final = 1e-30
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,15 @@ class Loss(Protocol):
         """The (generalised) Hessian at `local` times a direction (N, P, K)."""
         ...
 
-    def bias_curvature(self, local: Local) -> Tensor:
-        """The Hessian's diagonal (P, K) for a constant that is added to a column's scores."""
+    def diagonal(self, local: Local) -> Tensor:
+        """The Hessian's diagonal (N, P, K)."""
+        ...
+
+    def constant_step(self, local: Local, pull: Tensor, penalty: float) -> Tensor:
+        """The Newton step (P, K) of constants alone that are added to the columns' scores.
+
+        `pull` is the gradient; `penalty` times the squared constant, halved, is to be added.
+        """
         ...
 
     def take(self, problems: Tensor) -> Self:
@@ -64,9 +73,13 @@ class OneVsRest:
         """`shape` is the second derivative."""
         return local.shape * direction
 
-    def bias_curvature(self, local: Local) -> Tensor:
-        """The sum of the second derivatives."""
-        return local.shape.sum(0)
+    def diagonal(self, local: Local) -> Tensor:
+        """The second derivatives."""
+        return local.shape
+
+    def constant_step(self, local: Local, pull: Tensor, penalty: float) -> Tensor:
+        """By the sum of the second derivatives."""
+        return pull / (local.shape.sum(0) + penalty).clamp(min=TINY)
 
     def take(self, problems: Tensor) -> Self:
         """Columns of the target, and of the weight where it has any of its own."""
@@ -170,9 +183,19 @@ class Softmax:
         bent.addcmul_(local.shape, bent.sum(2, keepdim=True), value=-1)
         return bent.mul_(self.weight)
 
-    def bias_curvature(self, local: Local) -> Tensor:
-        """The sum of p (1 - p)."""
-        return (self.weight * local.shape * (1 - local.shape)).sum(0)
+    def diagonal(self, local: Local) -> Tensor:
+        """`p (1 - p)`."""
+        return torch.addcmul(local.shape, local.shape, local.shape, value=-1).mul_(self.weight)
+
+    def constant_step(self, local: Local, pull: Tensor, penalty: float) -> Tensor:
+        """By the Hessian of all columns; the same for all of them, which is flat, is left out."""
+        shares = (self.weight * local.shape).transpose(0, 1)
+        hessian = torch.diag_embed(shares.sum(1)) - shares.mT @ local.shape.transpose(0, 1)
+        own = hessian.diagonal(dim1=1, dim2=2)
+        hessian += own.mean(1)[:, None, None] + TINY
+        own += penalty + torch.finfo(own.dtype).eps * own
+        step: Tensor = torch.linalg.solve_ex(hessian, pull[:, :, None]).result[:, :, 0]
+        return step.nan_to_num()
 
     def take(self, problems: Tensor) -> Self:
         """Columns of the weight, where it has any of its own."""

@@ -6,9 +6,10 @@ does to a direction, the conjugate gradients run for all problems side by side, 
 their steps is one matrix product, and an exact search along the step needs none. Scores are linear
 in the weights and are carried along.
 
-When to stop: the regulariser makes the objective strongly convex with modulus 1, so what is left
-to gain is at most half of the squared norm of the gradient; and a Newton step tells what it gains,
-which is nearly all when the rest of its system's residual is small.
+When to stop: what is left to gain is about half of the gradient's squared norm by the inverse of
+the Hessian, for which the preconditioner stands, and the whole of that norm is taken; and a Newton
+step tells what it gains, which is nearly all when little of its system's residual is left. Both
+are estimates; what ends up as a head gets a bound besides (`solve.certify`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from offshelf.heads.solver import active
+from offshelf.heads.solver.precondition import Preconditioner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +123,7 @@ def minimise(space: Space, loss: Loss, start: Point, rules: Rules) -> Minimum:
     while len(run.problems) and run.newton < rules.max_newton:
         rules.check()
         run.descend()
-        run.judge(run.steepness() / 2)
+        run.judge(run.steepness())
         if len(run.problems):
             step = run.newton_step()
             run.move(step)
@@ -140,7 +142,8 @@ class _Run:
         self.value = self._value()
         self.objective, self.gap = self.value.clone(), torch.zeros_like(self.value)
         self.idle = torch.zeros_like(self.problems)
-        self.downhill, self.curvature = start, start.bias
+        self.downhill = start
+        self.scale: Preconditioner | None = None
         self.newton = self.products = 0
 
     def _value(self) -> Tensor:
@@ -154,14 +157,24 @@ class _Run:
         v = -(self.point.v + self.space.adjoint(slope))
         bias = -(self.rules.penalty * self.point.bias + slope.sum(0)) * self.rules.intercept
         self.downhill = Point(v, self.space.scores(v), bias)
-        self.curvature = self.loss.bias_curvature(self.local) + self.rules.penalty + TINY
+        self.scale = Preconditioner.of(
+            self.space,
+            self.loss.diagonal(self.local),
+            self.rules.penalty,
+            intercept=self.rules.intercept,
+        )
         self.products += 1
 
+    def scaled(self, residual: Point) -> tuple[Point, Tensor]:
+        """What the preconditioner makes of a residual, and the residual's norm (P,) by it."""
+        assert self.scale is not None  # noqa: S101 - `descend` sets it
+        point = Point(*self.scale(residual.v, residual.scores, residual.bias))
+        norm = self.space.dot(residual.v, point.v, point.scores)
+        return point, norm + (residual.bias * point.bias).sum(1)
+
     def steepness(self) -> Tensor:
-        """The squared norm of the gradient (P,), the intercepts by their curvature."""
-        down = self.downhill
-        norm = self.space.dot(down.v, down.v, down.scores)
-        return norm + (down.bias.square() / self.curvature).sum(1)
+        """The squared norm of the gradient (P,), by the preconditioner: about twice the gap."""
+        return self.scaled(self.downhill)[1]
 
     def newton_step(self) -> Step:
         """By direct solves where they are cheaper."""
@@ -207,20 +220,21 @@ class _Run:
             self.idle[keep],
         )
         self.point, self.downhill = self.point.take(keep), self.downhill.take(keep)
-        self.curvature, self.loss = self.curvature[keep], self.loss.take(keep)
+        if self.scale:
+            self.scale = self.scale.take(keep, self.point.bias.shape[1])
+        self.loss = self.loss.take(keep)
         if len(keep):
             self.local = self.loss.at(self.point.total())
 
 
 def conjugate_gradients(run: _Run) -> Step:
-    """The Newton system, preconditioned in the intercepts alone, by the diagonal.
+    """The Newton system, solved until little of what it brings is left.
 
-    The system's least eigenvalue is 1, so its residual's squared norm bounds what is left.
+    Its residual's squared norm by the preconditioner tells, about twice, what that is.
     """
     space, rules, loss = run.space, run.rules, run.loss
     residual = run.downhill
-    direction = Point(residual.v, residual.scores, residual.bias / run.curvature)
-    norm = run.steepness()
+    direction, norm = run.scaled(residual)
     move = Point(*(torch.zeros_like(part) for part in (residual.v, residual.scores, residual.bias)))
     gain, enough = torch.zeros_like(norm), 0.1 * rules.tol * run.value
     finished = norm <= 0
@@ -239,12 +253,12 @@ def conjugate_gradients(run: _Run) -> Step:
         bias = rules.penalty * direction.bias + bent.sum(0)
         bias = (residual.bias - length[:, None] * bias) * rules.intercept
         residual = Point(v, space.scores(v), bias)
-        scaled = bias / run.curvature
-        before, norm = norm, space.dot(v, v, residual.scores) + (bias * scaled).sum(1)
+        before = norm
+        scaled, norm = run.scaled(residual)
         finished = finished | (count * brought <= FORCING * gain) | (norm <= enough)
         if finished.all():
             break
-        direction = Point(v, residual.scores, scaled).moved(direction, norm / (before + TINY))
+        direction = scaled.moved(direction, norm / (before + TINY))
     return Step(move, gain, norm, count)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # So many units of the last place may the objective differ when it is computed anew.
 LOST: Final = 20
+SETTLING: Final = 2
 TINY: Final = 1e-30
 
 
@@ -33,14 +34,16 @@ TINY: Final = 1e-30
 class Solution:
     """A head: `coef` (K, D), `intercept` (K,), and how good it is, a value a problem.
 
-    `gap` bounds what is left of the objective, relative to it; `gradient_norm` is that of the
-    gradient in the weights and the intercept.
+    Both gaps are what is left of the objective, relative to it. `gap` is an estimate, by what the
+    last step brought, and what the method stops by. `gap_bound` is a bound: the duality gap. It may
+    be far above. `gradient_norm` is that of the gradient in the weights and the intercept.
     """
 
     coef: Tensor
     intercept: Tensor
     objective: Tensor
     gap: Tensor
+    gap_bound: Tensor
     gradient_norm: Tensor
     newton_steps: int
     products: int
@@ -50,7 +53,7 @@ class Solution:
         """With those of some problems from elsewhere."""
         columns = torch.arange(len(self.coef)).reshape(len(self.gap), -1)[problems.cpu()].flatten()
         parts = {"coef": columns, "intercept": columns}
-        names = ("coef", "intercept", "objective", "gap", "gradient_norm")
+        names = ("coef", "intercept", "objective", "gap", "gap_bound", "gradient_norm")
         mended = {name: getattr(self, name).double() for name in names}
         for name, values in mended.items():
             values[parts.get(name, problems)] = getattr(finer, name)
@@ -120,27 +123,60 @@ def certify(design: Design, task: Task, C: Tensor, found: Minimum, rules: Rules)
     Nothing that was carried along is used. Where the objective is not what the method took it
     for, digits were lost on the way, and the difference is added to the gap.
     """
-    bias, weights = found.point.bias, design.weights(found.point.v)
+    weights = design.weights(found.point.v)
     flat = weights.flatten(1)
-    total = cross(design.X, flat.T).reshape(found.point.scores.shape) + bias
+    scores = cross(design.X, flat.T).reshape(found.point.scores.shape)
+    bias = _settled(task, C, scores, found.point.bias, rules)
     size = weights.square().sum((0, 2)) + rules.penalty * bias.square().sum(1)
-    objective = size / 2 + task.value(C, total)
-    slope = task.at(C).at(total).slope
+    objective = size / 2 + task.value(C, scores + bias)
+    slope = task.at(C).at(scores + bias).slope
     gradient = weights + cross(design.X.T, slope.flatten(1).T).reshape(weights.shape)
     pull = (rules.penalty * bias + slope.sum(0)) * rules.intercept
-    norm = gradient.square().sum((0, 2)) + pull.square().sum(1)
-    constants = bias.flatten() - design.shift @ flat
-    if task.coupled and rules.intercept and not rules.penalty:
-        constants = constants - constants.mean()  # one for all is of no effect on a softmax
-    lost = (objective - found.objective).abs() / objective.clamp(min=TINY)
-    lost = lost - LOST * torch.finfo(lost.dtype).eps
+    steep = gradient.square().sum((0, 2))
+    lost = (objective - found.objective).clamp(min=0) / objective.clamp(min=TINY)
+    gap = found.gap + (lost - LOST * torch.finfo(lost.dtype).eps).clamp(min=0)
+    bound = gap if task.loss == "hinge" else steep / (2 * objective.clamp(min=TINY))
     return Solution(
         flat.T.contiguous(),
-        constants,
+        _constants(design, task, flat, bias, rules),
         objective,
-        found.gap.abs() + lost.clamp(min=0),
-        norm.sqrt(),
+        gap,
+        bound,
+        (steep + pull.square().sum(1)).sqrt(),
         found.newton_steps,
         found.products,
         objective.dtype,
     )
+
+
+def _constants(design: Design, task: Task, flat: Tensor, bias: Tensor, rules: Rules) -> Tensor:
+    """The intercepts for features that are not shifted."""
+    constants = bias.flatten() - design.shift @ flat
+    if task.coupled and rules.intercept and not rules.penalty:
+        constants = constants - constants.mean()  # one for all is of no effect on a softmax
+    return constants
+
+
+def _settled(task: Task, C: Tensor, scores: Tensor, bias: Tensor, rules: Rules) -> Tensor:
+    """The best intercepts (P, K) for the weights, by Newton's method from good ones.
+
+    With these half of the squared norm of the gradient in the weights is the duality gap: the
+    slopes are feasible in the dual. The hinge's come with their own.
+    """
+    if task.loss == "hinge" or not rules.intercept:
+        return bias
+    loss = task.at(C)
+
+    def value(bias: Tensor) -> Tensor:
+        return loss.at(scores + bias).value + rules.penalty * bias.square().sum(1) / 2
+
+    best = value(bias)
+    for _ in range(SETTLING):
+        local = loss.at(scores + bias)
+        pull = local.slope.sum(0) + rules.penalty * bias
+        moved = bias - loss.constant_step(local, pull, rules.penalty)
+        reached = value(moved)
+        better = reached <= best
+        bias = torch.where(better[:, None], moved, bias)
+        best = torch.where(better, reached, best)
+    return bias

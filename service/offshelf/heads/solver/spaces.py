@@ -11,10 +11,12 @@ Vectors are tensors (rows, P, K): P independent problems of K coupled columns ea
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Protocol
 
 import torch
 
+from offshelf.heads.solver.precondition import Basis
 from offshelf.heads.solver.products import Product, gram
 
 if TYPE_CHECKING:
@@ -29,7 +31,13 @@ class Space(Protocol):
     rows: int
     images: int
     dtype: torch.dtype
+    device: torch.device
     size: float  # the mean squared norm of the images
+
+    @property
+    def basis(self) -> Basis:
+        """The directions in which the images vary most."""
+        ...
 
     def scores(self, v: Tensor) -> Tensor:
         """Scores (N, P, K) of weights v, without the intercept."""
@@ -41,6 +49,10 @@ class Space(Protocol):
 
     def dot(self, a: Tensor, b: Tensor, scores_b: Tensor) -> Tensor:
         """Inner product (P,) of the weights that a and b stand for; `scores_b` is `scores(b)`."""
+        ...
+
+    def inner(self, a: Tensor, b: Tensor, scores_b: Tensor) -> Tensor:
+        """Inner products (R, P) of the weights that each of a and each of b stand for."""
         ...
 
     def block(self, images: Tensor) -> Tensor:
@@ -59,9 +71,14 @@ class FeatureSpace:
     """The weights themselves: rows are the D dimensions."""
 
     def __init__(self, X: Tensor) -> None:
-        (self.images, self.rows), self.dtype = X.shape, X.dtype
+        (self.images, self.rows), self.dtype, self.device = X.shape, X.dtype, X.device
         self._X, self.size = X, float(X.square().sum(1).mean())
         self._forward, self._backward = Product(X), Product(X.T)
+
+    @cached_property
+    def basis(self) -> Basis:
+        """See `Space`."""
+        return Basis.of(self)
 
     def scores(self, v: Tensor) -> Tensor:
         """`X v`."""
@@ -74,6 +91,10 @@ class FeatureSpace:
     def dot(self, a: Tensor, b: Tensor, scores_b: Tensor) -> Tensor:  # noqa: ARG002 - see Space
         """The plain inner product."""
         return (a * b).sum((0, 2))
+
+    def inner(self, a: Tensor, b: Tensor, scores_b: Tensor) -> Tensor:  # noqa: ARG002 - see Space
+        """The plain inner products."""
+        return a.T @ b
 
     def block(self, images: Tensor) -> Tensor:
         """See `Space`."""
@@ -93,8 +114,13 @@ class GramSpace:
 
     def __init__(self, G: Tensor) -> None:
         self.images = self.rows = len(G)
-        self.dtype, self.size = G.dtype, float(G.diagonal().mean())
+        self.dtype, self.device, self.size = G.dtype, G.device, float(G.diagonal().mean())
         self._G, self._gram = G, Product(G)
+
+    @cached_property
+    def basis(self) -> Basis:
+        """See `Space`."""
+        return Basis.of(self)
 
     def scores(self, v: Tensor) -> Tensor:
         """`G v`."""
@@ -107,6 +133,10 @@ class GramSpace:
     def dot(self, a: Tensor, b: Tensor, scores_b: Tensor) -> Tensor:  # noqa: ARG002 - see Space
         """`a' G b`."""
         return (a * scores_b).sum((0, 2))
+
+    def inner(self, a: Tensor, b: Tensor, scores_b: Tensor) -> Tensor:  # noqa: ARG002 - see Space
+        """`a' G b`."""
+        return a.T @ scores_b
 
     def block(self, images: Tensor) -> Tensor:
         """See `Space`."""

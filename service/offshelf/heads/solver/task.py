@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from offshelf.heads.solver.spaces import Space
 
 LossName = Literal["squared_hinge", "hinge", "logistic", "softmax", "squared"]
-# The hinge's corner is rounded, and that less and less until what the rounding can hide is below
-# HINGE_TOL of the objective.
 # A start of zero is good where C times the images' squared norm is below EASY; above that it pays
 # to go there by tens, within ROUGH of each minimum.
 EASY: Final = 0.1
 ROUGH: Final = 1e-2
+# The hinge's corner is rounded, and that less and less until what the rounding can hide is below
+# HINGE_TOL of the objective.
+HINGE_TOL: Final = 1e-4
 WIDEST: Final = 2.0
 NARROWEST: Final = 1e-9
 # Once narrower than NARROW, a gap that is WORSE times the best says that the digits are used up.
 NARROW: Final = 0.05
 WORSE: Final = 10.0
 NARROWER: Final = 0.2
-TINY: Final = 1e-30
-HINGE_TOL: Final = 1e-4
-# A heavy image on the rounded corner hardly shows in the rounded objective, but does in the
-# hinge's: the former is taken to so many units of the last place, which costs a step.
+# A heavy image on the rounded corner shows in the hinge's objective and hardly in the rounded one,
+# which is taken to so many units of the last place, therefore. It costs a step.
 DIGITS: Final = 100
+TINY: Final = 1e-30
 
 
 @dataclass(frozen=True, slots=True)

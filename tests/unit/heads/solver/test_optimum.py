@@ -91,6 +91,24 @@ def test_the_gradient_is_nought_at_the_minimum(
     assert head.gradient_norm.max() < 1e-6 * scale
 
 
+@pytest.mark.parametrize("intercept", ["free", "regularised", "none"])
+@pytest.mark.parametrize("loss", LOSSES)
+@quick
+@given(size=sizes, seed=seeds, C=Cs, tol=st.sampled_from([1e-1, 1e-2, 1e-4]))
+def test_the_bound_is_not_below_what_is_left(
+    loss: Any, intercept: Any, size: tuple[int, int, int], seed: int, C: float, tol: float
+) -> None:
+    """Of heads that are trained roughly, against ones that are trained well."""
+    X, y = problem(*size, seed)
+    exact = train(Recipe(loss, intercept=intercept), X, y, C)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("offshelf.heads.recipe.SMALL", 0)
+        rough = train(Recipe(loss, intercept=intercept, tol=tol), X, y, C)
+    left = (rough.objective - exact.objective) / rough.objective
+    assert (left <= rough.gap_bound + 1e-9).all()
+    assert (exact.gap_bound <= (1e-4 if loss == "hinge" else 1e-8)).all()
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @quick
 @given(seed=seeds, C=Cs)
