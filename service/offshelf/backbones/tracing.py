@@ -21,12 +21,12 @@ class Shapes:
     def __init__(self, build: Build, side: int) -> None:
         import torch
         from torch import fx
-        from torchvision.models.feature_extraction import NodePathTracer
 
         from offshelf.backbones.networks.skeleton import skeleton
+        from offshelf.backbones.networks.tracer import Tracer
 
         network = skeleton(build).eval().to("meta")
-        tracer = NodePathTracer()
+        tracer = Tracer()
         try:
             graph = tracer.trace(network)
         except Exception as error:  # what a network's own code raises over a proxy, of any type

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import operator
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
@@ -40,6 +41,11 @@ _POINTWISE: Final = (
 _POINTWISE_CALLS: Final = (
     F.relu, F.relu6, F.dropout, F.hardswish, F.silu, F.gelu, torch.relu, torch.sigmoid, torch.tanh,
 )  # fmt: skip
+# What meets a constant place by place.
+_ARITHMETIC: Final = (
+    operator.add, operator.sub, operator.mul, operator.truediv,
+    torch.add, torch.sub, torch.mul, torch.div, "add", "sub", "mul", "div",
+)  # fmt: skip
 _POINTWISE_METHODS: Final = ("relu", "sigmoid", "tanh", "contiguous")
 
 
@@ -49,9 +55,10 @@ class AnySize:
     def __init__(self, traced: Traced, side: int) -> None:
         self._traced = traced
         self._side = side
+        # Two locks: who finds a shape must not hold up the device's thread, which asks for twins.
+        self._rewriting = threading.Lock()
         self._lock = threading.Lock()
-        self._twins: Mapping[fx.Node, fx.Node] | None = None
-        self._weightless: nn.Module | None = None
+        self._rewritten: tuple[Mapping[fx.Node, fx.Node], nn.Module] | None = None
         self._shapes: OrderedDict[tuple[fx.Node, int], tuple[int, ...]] = OrderedDict()
 
     def twin(self, node: fx.Node) -> fx.Node:
@@ -59,8 +66,8 @@ class AnySize:
 
         InvalidParameter where the network has no convolutional form.
         """
-        with self._lock:
-            return self._rewritten()[node]
+        twins, _ = self._forms()
+        return twins[node]
 
     def shape(self, node: fx.Node, side: int) -> tuple[int, ...]:
         """What a plain node's twin gives of one side x side input, without computing it.
@@ -68,27 +75,33 @@ class AnySize:
         Raises whatever the layers raise where the network cannot run at that size; one for
         squares alone cannot at twice the width.
         """
+        twins, empty = self._forms()
         with self._lock:
             shape = self._shapes.pop((node, side), None)
             if shape is None:
-                program = self._traced.program((self._rewritten()[node],), self._weightless)
+                program = self._traced.program((twins[node],), empty)
                 shape, _ = (_shape(program, side, wide) for wide in (side, 2 * side))
             self._shapes[node, side] = shape
             if len(self._shapes) > MAX_SHAPES:
                 self._shapes.popitem(last=False)
             return shape
 
-    def _rewritten(self) -> Mapping[fx.Node, fx.Node]:
-        if self._twins is None:
-            self._weightless = weightless(self._traced.root)
-            self._twins = rewrite(self._traced, self._weightless, self._side)
-        return self._twins
+    def _forms(self) -> tuple[Mapping[fx.Node, fx.Node], nn.Module]:
+        """The twins of all nodes, and the network without its weights."""
+        if self._rewritten is None:
+            with self._rewriting:
+                if self._rewritten is None:
+                    empty = weightless(self._traced.root)
+                    self._rewritten = rewrite(self._traced, empty, self._side), empty
+        return self._rewritten
 
 
 def weightless(network: nn.Module) -> nn.Module:
     """A copy of a network whose tensors are on the meta device: it knows shapes and no numbers."""
     copies: dict[int, Any] = {}
-    for tensor in itertools.chain(network.parameters(), network.buffers()):
+    # Tracing leaves what it computed from buffers, as a mean image, as a mere attribute.
+    constants = (v for m in network.modules() for v in vars(m).values() if torch.is_tensor(v))
+    for tensor in itertools.chain(network.parameters(), network.buffers(), constants):
         empty = torch.empty_like(tensor, device="meta")
         is_parameter = isinstance(tensor, nn.Parameter)
         copies[id(tensor)] = nn.Parameter(empty, requires_grad=False) if is_parameter else empty
@@ -97,7 +110,8 @@ def weightless(network: nn.Module) -> nn.Module:
 
 def _shape(program: fx.GraphModule, high: int, wide: int) -> tuple[int, ...]:
     with torch.no_grad():
-        (value,) = program(torch.empty(1, 3, high, wide, device="meta"))
+        # Not by a call, which prints the trace of what was raised: sizes that fail are no fault.
+        (value,) = program.forward(torch.empty(1, 3, high, wide, device="meta"))
     return tuple(value.shape[1:])
 
 
@@ -123,8 +137,10 @@ def rewrite(traced: Traced, empty: nn.Module, side: int) -> Mapping[fx.Node, fx.
 
     Adaptive pools that leave the map at that size as it is are dropped; a flattening of a map is
     dropped too, and the linear layers after it become convolutions. Where a map was pooled to
-    one place before it is flattened nothing needs to change. Raises InvalidParameter where
-    something else than linear and pointwise layers comes after a flattening.
+    one place before it is flattened nothing needs to change. A constant of the input's size, as
+    a mean image, becomes one place where all its places are alike. Raises InvalidParameter where
+    they are not, and where something else than linear and pointwise layers comes after a
+    flattening.
     """
     shapes = shapes_of(traced.graph, empty, side)
     graph = fx.Graph()
@@ -132,7 +148,9 @@ def rewrite(traced: Traced, empty: nn.Module, side: int) -> Mapping[fx.Node, fx.
     graph.output(graph.graph_copy(traced.graph, copies))
     rewriting = _Rewriting(traced, graph, copies, shapes)
     for node in traced.graph.nodes:
-        if node.op not in ("placeholder", "output", "get_attr"):
+        if node.op == "get_attr":
+            rewriting.constant(node, side)
+        elif node.op not in ("placeholder", "output"):
             rewriting.visit(node)
     return copies
 
@@ -148,8 +166,10 @@ def shapes_of(graph: fx.Graph, empty: nn.Module, side: int) -> dict[fx.Node, tor
                 found[n] = value.shape
             return value
 
+    walk = Recorder(fx.GraphModule(empty, graph))
+    walk.extra_traceback = False
     with torch.no_grad():
-        Recorder(fx.GraphModule(empty, graph)).run(torch.empty(1, 3, side, side, device="meta"))
+        walk.run(torch.empty(1, 3, side, side, device="meta"))
     return found
 
 
@@ -183,6 +203,26 @@ class _Rewriting:
         elif (sides := self._flattened(node)) is not None:
             self._drop(node)
             self._maps[node] = sides
+
+    def constant(self, node: fx.Node, side: int) -> None:
+        """Let a constant of the input's size be one place, if it is the same at all of them."""
+        if self._shapes.get(node, torch.Size())[-2:] != (side, side):
+            return
+        if not any(user.target in _ARITHMETIC for user in node.users):
+            return
+        values = operator.attrgetter(str(node.target))(self._traced.root)
+        if not torch.equal(values, values[..., :1, :1].expand_as(values)):
+            raise InvalidParameter(
+                f"it subtracts a mean image of {side} x {side} pixels, or combines its input with "
+                "another constant of that size that differs from place to place, which says "
+                "nothing of other sizes; weights with the mean pixel alone would do"
+            )
+        twin = self._copies[node]
+        with self._graph.inserting_after(twin):
+            place: Any = (..., slice(0, 1), slice(0, 1))
+            one = self._graph.call_function(operator.getitem, (twin, place))
+        twin.replace_all_uses_with(one, delete_user_cb=lambda user: user is not one)
+        self._copies[node] = one
 
     def _after_flattening(self, node: fx.Node, sides: tuple[int, int]) -> None:
         layer = self._layer(node)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import fx, nn
 from torch.nn import functional as F  # noqa: N812  # its usual name
-from torchvision.models.feature_extraction import NodePathTracer
+
+from offshelf.backbones.networks.tracer import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -60,7 +61,7 @@ class Traced:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        tracer = NodePathTracer()
+        tracer = Tracer()
         graph = tracer.trace(network.eval())
         self.root: nn.Module = tracer.root
         self._graph = graph

@@ -11,7 +11,7 @@ from offshelf.core.spec import Pooling
 from offshelf.errors import InvalidParameter
 
 if TYPE_CHECKING:
-    from offshelf.backbones.interface import Kind
+    from offshelf.backbones.interface import Kind, Tap
     from offshelf.core.spec import FeatureSpec
     from offshelf.core.view import View
     from offshelf.engine.interface import Output, Resident
@@ -39,6 +39,8 @@ class Place:
         canonical, tap, _, pool = resident.resolve_tap(requested)
         if not view.is_dense:
             return cls(canonical, tap.shape, tap.kind, dense=False, own_pooling=pool)
+        if tap.kind in ("other", "tokens"):
+            raise InvalidParameter(_not_dense(resident, canonical, tap))
         shape = resident.shape_at(canonical, min(view.sides))
         kind = "map" if len(shape) == 3 else tap.kind
         return cls(canonical, shape, kind, dense=True, own_pooling=pool)
@@ -89,6 +91,21 @@ class Place:
         if output.whitenings:
             one = output.whitenings[-1].dimensions
         return one * inputs if output.merge == "stack" else one
+
+
+def _not_dense(resident: Resident, name: str, tap: Tap) -> str:
+    """Why a tap that is neither a map nor a vector is refused, and what to take instead."""
+    what = (
+        f"{tap.shape[0]} tokens"
+        if tap.kind == "tokens"
+        else f"of shape {tap.shape}, neither a map nor tokens"
+    )
+    maps = [known.name for known in resident.card.taps if known.is_map]
+    advice = f"a tap that is a map ({', '.join(maps)})" if maps else "a tap that is a map"
+    return (
+        f"tap {name!r} is {what}, and its size would differ from image to image under a dense "
+        f"view: take {advice}, or a view of the network's own size, such as center"
+    )
 
 
 def check_whitenings(output: Output, spec: FeatureSpec) -> None:

@@ -161,6 +161,13 @@ def _slid(step: Step) -> Spread:
     )
 
 
+def _convolved(step: Step) -> Spread:
+    """A convolution by a call; of the image's own maps by kernels that do not depend on it."""
+    read, weight = step.argument(0, "input"), step.argument(1, "weight")
+    known = read is step.sources[0] and weight in step.shapes
+    return _slid(step) if known else _unknown(step)
+
+
 def _stepped(window: Window, kernel: int, stride: int, padding: int, dilation: int) -> Window:
     if window.jump is None:  # one unit that sees it all; padding adds nothing
         return window
@@ -170,9 +177,15 @@ def _stepped(window: Window, kernel: int, stride: int, padding: int, dilation: i
 
 
 def _window_numbers(step: Step) -> list[tuple[int, int, int, int]]:
-    """(kernel, stride, padding, dilation) down and across."""
+    """(kernel, stride, padding, dilation) down and across; padding is that before unit 0."""
     called = step.called
-    if isinstance(called, nn.Module):
+    if called is F.conv2d:
+        kernel: Any = step.shapes[step.argument(1, "weight")][2:]
+        stride, padding, dilation = (
+            step.argument(place, name, default)
+            for place, name, default in ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
+        )
+    elif isinstance(called, nn.Module):
         kernel, stride = called.kernel_size, called.stride
         padding, dilation = called.padding, getattr(called, "dilation", 1)
     else:
@@ -181,13 +194,18 @@ def _window_numbers(step: Step) -> list[tuple[int, int, int, int]]:
         padding = step.argument(3, "padding", 0)
         dilation = step.argument(4, "dilation", 1) if "max" in called.__name__ else 1
     pairs = [_pair(v) for v in (kernel, kernel if stride in (None, []) else stride)]
-    pairs += [_pair(padding), _pair(dilation)]
+    pairs += [_padding(padding, pairs[0], _pair(dilation)), _pair(dilation)]
     return [(pairs[0][i], pairs[1][i], pairs[2][i], pairs[3][i]) for i in range(2)]
 
 
+def _padding(padding: Any, kernel: Pair, dilation: Pair) -> Pair:
+    """In pixels; of torch's `same`, an odd one goes behind the map."""
+    if padding == "same":
+        return dilation[0] * (kernel[0] - 1) // 2, dilation[1] * (kernel[1] - 1) // 2
+    return (0, 0) if padding == "valid" else _pair(padding)
+
+
 def _pair(value: Any) -> Pair:
-    if isinstance(value, str):
-        raise ValueError(f"padding {value!r} is not in pixels")  # noqa: TRY004  # a value of it
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
@@ -319,6 +337,7 @@ def _for(rule: Rule, *kinds: Any) -> dict[Any, Rule]:
 
 _RULES: Final[dict[Any, Rule]] = {
     **_for(_slid, nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, F.max_pool2d, F.avg_pool2d),
+    **_for(_convolved, F.conv2d),
     **_for(_pooled, nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d),
     **_for(_pooled, nn.AdaptiveMaxPool2d, F.adaptive_max_pool2d),
     **_for(_mean, "mean", torch.mean),
@@ -340,6 +359,7 @@ _POINTWISE: Final = frozenset(
         nn.Sigmoid, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Softplus, StochasticDepth,
         F.relu, F.relu6, F.leaky_relu, F.gelu, F.silu, F.hardswish, F.hardsigmoid, F.dropout,
         F.local_response_norm, F.hardtanh, F.elu, torch.relu, torch.sigmoid, torch.tanh,
+        torch.square, torch.sqrt, torch.rsqrt, "square", "sqrt", "rsqrt",
         "relu", "sigmoid", "tanh", "contiguous", "clone", "float", "add", "mul", "sub", "div",
         "clamp", operator.add, operator.sub, operator.mul, operator.truediv, operator.neg,
         torch.add, torch.mul, torch.sub, torch.div, torch.clamp,

@@ -45,6 +45,7 @@ class Survey:
         self.nbytes = nbytes_of(network)
         self.traced = Traced(network)
         walk = _Walk(self.traced)
+        walk.extra_traceback = False
         with torch.inference_mode():
             walk.run(torch.empty(BATCH, 3, side, side, device="meta"))
         self._found = {node.name: found for node, found in walk.found.items()}

@@ -50,7 +50,9 @@ class TorchResident:
         for parameter in network.to(device).parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        # Two locks: a survey may take seconds, and the device's thread must not wait for it.
         self._lock = threading.Lock()
+        self._surveying = threading.Lock()
         self._traced = Traced(network)
         self._by_node = {
             self._traced.node(tap.node): tap for tap in reversed(card.taps) if tap.is_whole
@@ -95,10 +97,7 @@ class TorchResident:
     def _unnamed(self, node: fx.Node) -> Tap:
         """A tap for a node that the card does not name."""
         name = self._traced.name(node)
-        with self._lock:
-            if self._survey is None:
-                self._survey = Survey(self.card.build, self.card.preprocessing.crop)
-        found = self._survey[name]
+        found = self._surveyed()[name]
         if found.problem:
             raise InvalidParameter(
                 f"node {name!r} of {self.card.name} gives no feature of an image: {found.problem}"
@@ -114,6 +113,14 @@ class TorchResident:
             found.offset,
         )
 
+    def _surveyed(self) -> Survey:
+        """The survey of the graph, made when first asked for; no one waits once it is there."""
+        if self._survey is None:
+            with self._surveying:
+                if self._survey is None:
+                    self._survey = Survey(self.card.build, self.card.preprocessing.crop)
+        return self._survey
+
     def shape_at(self, tap: str, side: int) -> tuple[int, ...]:
         """The shape of a canonical tap for an input of side x side pixels.
 
@@ -128,7 +135,7 @@ class TorchResident:
             own = self.card.preprocessing.crop
             advice = (
                 f"a dense view's short sides are to be {own} or more"
-                if side < own
+                if side < own and not isinstance(error, InvalidParameter)
                 else f"it takes inputs of its own {own} pixels alone, as all views but dense make"
             )
             raise InvalidParameter(

@@ -14,9 +14,11 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torchvision import models
 
 from offshelf.backbones.imagenet import NETWORKS
-from offshelf.backbones.interface import BACKBONES, Alias, Card, Tap, register
+from offshelf.backbones.interface import BACKBONES, Alias, Card, Tap, arranged_shape, register
 from offshelf.engine.graph import Traced
+from offshelf.engine.survey import Survey
 from offshelf.errors import InvalidParameter, UnknownName
+from tests.reference.networks import LARGE
 
 if TYPE_CHECKING:
     from offshelf.backbones.interface import PublishedWeights
@@ -186,6 +188,29 @@ def test_another_size_of_input_has_shapes_of_its_own() -> None:
     assert [s["patches"] for s in shapes] == [(768, 14, 14), (768, 24, 24)]
     with torch.device("meta"):
         assert large.build().encoder.pos_embedding.shape == (1, 577, 768)
+
+
+QUICK = ("regnet_y_16gf", "resnet50", "vit_b_16")
+VARIANTS = [
+    pytest.param(name, weights, marks=() if name in QUICK else LARGE)
+    for name in BACKBONES.names()
+    for weights in BACKBONES.get(name).others
+]
+
+
+@pytest.mark.parametrize(("name", "weights"), VARIANTS)
+def test_every_variant_gives_the_dimensions_that_its_card_says(name: str, weights: str) -> None:
+    card = BACKBONES.get(name).with_weights(weights)
+    side = card.preprocessing.crop
+    # The skeleton's sizes come of nothing but the network's own code: it knows no card.
+    survey = Survey(card.build, side)
+    for tap in card.taps:
+        found = survey[tap.node]
+        shape = found.shape if tap.is_whole else arranged_shape(tap.layout, found.shape)
+        assert shape == tap.shape, tap
+        assert found.layout == tap.layout or not tap.is_whole
+    assert card.taps[-1].shape == (card.classes,)
+    assert survey.nbytes == card.nbytes
 
 
 def test_names_are_the_fields() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,17 +10,17 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812  # its usual name
 from torchvision import models
 
+from offshelf.backbones.interface import BACKBONES
+from offshelf.engine import convolutional
 from offshelf.engine.convolutional import AnySize, linear_everywhere, weightless
 from offshelf.engine.graph import Traced
-from offshelf.engine.interface import Output
+from offshelf.engine.interface import Output, WeightsInfo
 from offshelf.engine.torch_engine import TorchEngine
+from offshelf.engine.torch_resident import TorchResident
 from offshelf.errors import InvalidParameter
 from offshelf.settings import Settings
 from tests.reference.pictures import picture
 from tests.reference.plain import TOLERANCE, forward, worst_row_error
-
-if TYPE_CHECKING:
-    from offshelf.engine.torch_resident import TorchResident
 
 
 def seeded(seed: int, *shape: int) -> torch.Tensor:
@@ -159,3 +160,72 @@ def test_views_of_the_size_keep_the_batch_apart_from_the_map() -> None:
     network = AnySize(traced, 12)
     assert network.shape(traced.node("out"), 12) == (5, 1, 1)
     assert network.shape(traced.node("out"), 20) == (5, 3, 3)
+
+
+def centred_network(image: bool) -> TorchResident:
+    """CaffeNet's seeded weights, with a mean image or with the mean pixel everywhere."""
+    card = BACKBONES.get("caffenet")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = card.build().eval()
+    if image:
+        network.get_buffer("mean_image")[:, :100] += 1 / 255
+    return TorchResident(
+        card, WeightsInfo("random", "random:0", "0" * 64, "none"), network, torch.device("cpu")
+    )
+
+
+def test_a_mean_that_is_one_pixel_goes_with_every_size() -> None:
+    resident = centred_network(image=False)
+    assert resident.shape_at("fc7", 227) == (4096, 1, 1)
+    assert resident.shape_at("fc7", 256) == (4096, 2, 2)  # 7 x 7 at pool5
+    assert resident.shape_at("conv5", 300) == (256, 18, 18)  # 73 from conv1, then 36 and 18
+    large = np.array(picture(0, 227 + 64, 227))
+    (maps,) = forward(resident, large[np.newaxis], [Output("fc7")]).values()
+    assert maps.shape == (1, 4096, 1, 3)  # a step of 32 pixels
+    (own,) = forward(resident, large[np.newaxis, :, :227], [Output("fc7")]).values()
+    # Its convolutions pad with zeros where the larger image goes on: alike, but not the same.
+    assert np.corrcoef(maps[0, :, 0, 0], own[0])[0, 1] > 0.9
+
+
+def test_a_mean_image_has_one_size_and_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    resident = centred_network(image=True)
+    for side in (200, 227, 256):
+        with pytest.raises(InvalidParameter, match=r"all views but dense .*a mean image of 227 x"):
+            resident.shape_at("fc7", side)
+    assert capfd.readouterr().err == ""
+    (plain,) = forward(
+        resident, np.array(picture(0, 227, 227))[np.newaxis], [Output("fc7")]
+    ).values()
+    assert plain.shape == (1, 4096)
+
+
+def test_a_refusal_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    resident = TorchEngine(Settings(device="cpu")).load("vit_b_32", "random:0")
+    with pytest.raises(InvalidParameter, match="all views but dense"):
+        resident.shape_at("cls", 256)
+    assert capfd.readouterr().err == ""
+
+
+def test_who_finds_a_shape_does_not_hold_up_who_asks_for_a_twin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    traced = Traced(models.squeezenet1_1(weights=None))
+    network, node = AnySize(traced, 224), traced.node("features")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(program: object, high: int, wide: int) -> tuple[int, ...]:
+        begun.set()
+        assert go_on.wait(60)
+        return (1, high, wide)
+
+    monkeypatch.setattr(convolutional, "_shape", slow)
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            asked = pool.submit(network.shape, node, 256)
+            assert begun.wait(60)
+            assert pool.submit(network.twin, node).result(timeout=60).op == "call_function"
+            assert not asked.done()
+        finally:
+            go_on.set()
+        assert asked.result(timeout=60) == (1, 256, 256)

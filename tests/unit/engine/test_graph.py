@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -163,3 +166,26 @@ def test_every_activation_leaves_its_input_alone_where_that_is_wanted(
     assert not torch.equal(before, both)
     in_place = [n for n in alone_program.graph.nodes if n.op == "call_function"]
     assert bool(in_place) == writes
+
+
+def test_a_network_runs_while_another_thread_traces_one() -> None:
+    traced = Traced(nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()))
+    program = traced.program([traced.node("1")])
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Slow(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            inside.set()
+            assert go_on.wait(60)
+            return x + 1
+
+    x = torch.ones(1, 3, 2, 2)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            tracing = pool.submit(Traced, Slow())
+            assert inside.wait(60)
+            (found,) = program(x)
+        finally:
+            go_on.set()
+        assert tracing.result(timeout=60).names() == ["x", "add"]
+    assert torch.equal(found, program(x)[0])

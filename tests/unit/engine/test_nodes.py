@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +14,10 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from offshelf.backbones.interface import BACKBONES
 from offshelf.core.view import View
+from offshelf.engine import torch_resident
 from offshelf.engine.interface import Output
 from offshelf.engine.place import Place
+from offshelf.engine.survey import Survey
 from offshelf.engine.torch_engine import TorchEngine
 from offshelf.errors import InvalidParameter, UnknownName
 from offshelf.settings import Settings
@@ -22,6 +26,7 @@ from tests.reference.pictures import picture
 from tests.reference.plain import TOLERANCE, forward, worst_row_error
 
 if TYPE_CHECKING:
+    from offshelf.backbones.interface import Build
     from offshelf.engine.interface import Pixels
     from offshelf.engine.torch_resident import TorchResident
 
@@ -168,3 +173,41 @@ def test_what_is_neither_map_nor_tokens_is_handed_out_but_not_pooled() -> None:
     assert rows.shape == (1, 1, 49, 512)
     with pytest.raises(InvalidParameter, match="neither a map nor tokens"):
         Place.of(resident, node, View.parse("center")).pooling("avg")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "node", "what"),
+    [
+        ("shufflenet_v2_x0_5", "stage2.0.view", r"of shape \(2, 24, 28, 28\)"),
+        ("vit_b_32", "block3", "50 tokens"),
+    ],
+)
+def test_what_a_dense_view_cannot_give_is_refused_with_what_would_do(
+    backbone: str, node: str, what: str
+) -> None:
+    resident = TorchEngine(Settings(device="cpu")).load(backbone, "random:0")
+    with pytest.raises(InvalidParameter, match=f"{what}.* under a dense view: take a tap that"):
+        Place.of(resident, node, View.parse("dense:256,300"))
+    assert Place.of(resident, node, View.parse("center")).kind in ("other", "tokens")
+
+
+def test_a_survey_does_not_hold_up_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = TorchEngine(Settings(device="cpu")).load("squeezenet1_1", "random:0")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(build: Build, side: int) -> Survey:
+        begun.set()
+        assert go_on.wait(60)
+        return Survey(build, side)
+
+    monkeypatch.setattr(torch_resident, "Survey", slow)
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            asked = pool.submit(resident.resolve_tap, "features.3.squeeze")
+            assert begun.wait(60)
+            run = pool.submit(forward, resident, pixels(resident), [Output("fire9", "avg")])
+            assert len(run.result(timeout=60)) == 1
+            assert not asked.done()
+        finally:
+            go_on.set()
+        assert asked.result(timeout=60)[1].shape == (16, 55, 55)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from offshelf.backbones.interface import BACKBONES
 from offshelf.engine.survey import Survey
 
 
@@ -109,3 +110,60 @@ def test_bytes_are_those_of_the_tensors(survey: Survey) -> None:
 def test_a_node_that_is_not_there_is_no_node(survey: Survey) -> None:
     with pytest.raises(KeyError):
         survey["conv7"]
+
+
+class Called(nn.Module):
+    """Convolutions whose padding has a name, and such as are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.same = nn.Conv2d(3, 4, (4, 3), padding="same", dilation=(2, 1))
+        self.valid = nn.Conv2d(4, 4, 3, padding="valid")
+        self.register_buffer("band", torch.ones(4, 4, 3, 3))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = self.valid(self.same(x))
+        called = F.conv2d(torch.square(x), self.band, None, 2, 1)
+        made = x.mean((2, 3))[:, :, None, None].reshape(1, -1, 1, 1)
+        return called, F.conv2d(called, self.band, padding="same").rsqrt(), x * made.sum()
+
+
+@pytest.mark.parametrize(
+    ("node", "shape", "stride", "field"),
+    [
+        ("same", (4, 32, 32), 1, 7),  # 2 * 3 + 1 down
+        ("valid", (4, 30, 30), 1, 9),
+        ("conv2d", (4, 15, 15), 2, 11),
+        ("rsqrt", (4, 15, 15), 2, 15),
+        ("mul", (4, 30, 30), 1, None),
+    ],
+)
+def test_convolutions_by_call_and_by_padding_of_a_name(
+    node: str, shape: tuple[int, ...], stride: int, field: int | None
+) -> None:
+    found = Survey(Called, 32)[node]
+    assert (found.shape, found.stride, found.receptive_field) == (shape, stride, field)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+def test_the_padding_of_same_begins_where_torchs_does() -> None:
+    # An even kernel: one pixel before and two behind, so unit 0 has its centre at 0.5.
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 1, 4, padding="same"))
+
+    x = torch.zeros(1, 3, 8, 8, requires_grad=True)
+    build()(x)[0, 0, 4, 4].backward()
+    seen = x.grad[0, 0, 4].nonzero().flatten().tolist()
+    assert seen == [3, 4, 5, 6]
+    found = Survey(build, 8)["0"]
+    assert (found.receptive_field, found.offset) == (4, (seen[0] + seen[-1]) / 2 - 4)
+
+
+@pytest.mark.parametrize("name", ["caffenet", "caffe_alexnet", "cnn_f"])
+def test_caffes_normalisation_leaves_the_field_as_its_layers_say(name: str) -> None:
+    card = BACKBONES.get(name)
+    survey = Survey(card.build, card.preprocessing.crop)
+    for tap in card.taps:
+        found = survey[tap.node]
+        assert (found.shape, found.stride) == (tap.shape, tap.stride), tap
+        assert found.receptive_field == tap.receptive_field, tap
