@@ -57,7 +57,7 @@ class Post:
 
     def look(self) -> None:
         """See which weights are here, and what the other workers hold."""
-        if self._beats % CATALOGUE_BEATS == 0:
+        if self._beats % CATALOGUE_BEATS == 0 or self._unlisted():
             self.catalogue = self._describe()
             self.station = replace(
                 self.station,
@@ -71,6 +71,11 @@ class Post:
             log.warning("it is not known what the other workers hold: %s", error)
             return
         self._elsewhere = [one for name, one in stations.items() if name != self._id]
+
+    def _unlisted(self) -> bool:
+        """Whether something is loaded that can only be listed because it is: timm's, for one."""
+        listed = {body.name for body in self.catalogue}
+        return any(name not in listed for name, _ in self._residency.loaded())
 
     def told(self, images_per_s: float) -> Station:
         """What to tell of ourselves now."""

@@ -131,3 +131,15 @@ def test_without_redis_it_goes_on_with_what_it_knew() -> None:
     rig.away = True
     rig.post.look()
     assert rig.post.elsewhere("here")
+
+
+def test_what_is_loaded_and_not_listed_is_looked_for_at_once() -> None:
+    rig = Rig()
+    rig.post.look()
+    rig.there[("timm:tiny", None)] = FakeResident()
+    rig.bodies = [*rig.bodies, body("timm:tiny", present=True)]
+    rig.post.look()
+    assert "timm:tiny" in {told.name for told in rig.post.catalogue}
+    assert "timm:tiny" in rig.post.told(0.0).holds
+    rig.post.look()
+    assert rig.looks == 2
