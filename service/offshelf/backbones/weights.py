@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from offshelf.backbones.download import fetch
 from offshelf.backbones.records import record_of, recorded, sha256_of
 from offshelf.backbones.state_dict import read_network
-from offshelf.errors import DependencyError, InvalidParameter, WeightsMissing
+from offshelf.errors import DependencyError, InvalidParameter, WeightsMissing, without_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,8 +193,8 @@ def download(card: Card, settings: Settings, patience: Patience | None = None) -
     try:
         fetch(url, target, published.sha256_prefix, patience)
     except DependencyError as error:
-        public = "the download failed, and the log of the worker says why"
-        raise _missing(card, settings, f"the download failed: {error}", public) from error
+        why = f"the download failed: {error}"
+        raise _missing(card, settings, why, without_folder(why, target.parent)) from error
     return Location("download", target)
 
 

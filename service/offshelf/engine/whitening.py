@@ -1,4 +1,4 @@
-"""A PCA-whitening in use: an affine map of features, known by the digest of its numbers and spec."""
+"""A PCA-whitening in use: an affine map of features, known by a digest of it and its spec."""
 
 from __future__ import annotations
 

@@ -392,8 +392,13 @@ def test_clients_read_no_folder_of_this_machine(
         assert all(name in public for name in names), public
 
     check(OFFICIAL, "squeezenet1_0.safetensors", "OFFSHELF_WEIGHTS_DIR")
-    assert "127.0.0.1" not in refused()[1]
     path = folder(settings) / OFFICIAL
+    part = settings.model_copy(update={"weights_dir": folder(settings) / "file"})
+    (folder(settings) / "file").write_bytes(b"no folder")
+    with pytest.raises(WeightsMissing, match="cannot write") as told:
+        load(CARD, None, part)
+    assert f"cannot write {OFFICIAL}" in told.value.public_message
+    assert str(tmp_path) not in told.value.public_message
     path.write_bytes(b"nonsense")
     check(f"{OFFICIAL} cannot be read as weights")
     torch.save({"a": torch.zeros(1)}, path)
