@@ -19,7 +19,10 @@ OffshelfError
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class OffshelfError(Exception):
@@ -164,15 +167,22 @@ class DependencyError(OffshelfError):
 
 
 class WeightsMissing(DependencyError):
-    """No weights for the backbone here; the message names the file and where to put it."""
+    """No weights for the backbone here; the message names the file and where to put it.
+
+    `public` is the same without folders of this machine; the message, where that names none.
+    """
 
     code = "weights_missing"
     retryable = False
 
     @property
     def public_message(self) -> str:
-        """All of it: who reads it can put the file there."""
-        return str(self)
+        """Which file, without its folder: who reads it may be on another machine."""
+        return self._public or str(self)
+
+    def hide(self, folder: Path) -> None:
+        """Leave a folder out of what clients read; the names of the files in it stay."""
+        self._public = without_folder(self.public_message, folder)
 
 
 class NoWorker(DependencyError):
@@ -237,6 +247,15 @@ class ErrorInfo:
         """The exception of this code, for raising on this side of a process boundary."""
         kind = error_codes().get(self.code, WorkerError)
         return kind(self.message)
+
+
+def without_folder(text: str, folder: Path) -> str:
+    """The text with the files of a folder by their names alone."""
+    # Paths are told as they were given, and by some libraries as the links in them resolve.
+    for known in (folder, folder.resolve()):
+        if known.is_absolute() and known.name:
+            text = text.replace(f"{known}/", "").replace(str(known), known.name)
+    return text
 
 
 def error_codes() -> dict[str, type[OffshelfError]]:

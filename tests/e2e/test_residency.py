@@ -143,3 +143,18 @@ def check_that_all_is_served(client: Client, dataset: object, pid: int) -> None:
     assert (residence.state, residence.weights) == ("ready", "squeezenet1_0.safetensors")
     assert client.features(varied(3), backbone="embednet")["penultimate"].shape == (3, 1024)
     assert psutil.pid_exists(pid)
+
+
+def test_what_is_resident_is_shown_though_no_catalogue_lists_it(tmp_path: Path) -> None:
+    name = "timm:resnet18"
+    with Service(tmp_path / "data") as service, Client(service.url) as client:
+        client.features(varied(1)[0], backbone=name, weights="random:0", taps="logits")
+
+        def shown() -> list[dict[str, object]] | None:
+            answer = httpx.get(f"{service.url}/v1/backbones/{name}", timeout=10)
+            return answer.json()["resident"] if answer.status_code == 200 else None
+
+        (resident,) = eventually(shown, "the loaded backbone is listed", within_s=10)
+        assert resident["weights"] == "random:0"
+        page = httpx.get(f"{service.url}/v1/backbones", timeout=10).json()
+        assert name in [backbone["name"] for backbone in page["items"]]

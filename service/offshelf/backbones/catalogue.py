@@ -8,7 +8,7 @@ from offshelf.backbones.brought import BroughtCards
 from offshelf.backbones.card_file import BadCard
 from offshelf.backbones.interface import BACKBONES
 from offshelf.backbones.timm_models import PREFIX, timm_card
-from offshelf.errors import UnknownName, WeightsMissing
+from offshelf.errors import UnknownName, WeightsMissing, without_folder
 from offshelf.registry import unknown
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Catalogue:
             raise UnknownName(unknown("backbone", name, names))
         card = brought[name]
         if isinstance(card, BadCard):
-            raise WeightsMissing(str(card))
+            raise WeightsMissing(str(card), without_folder(str(card), card.path.parent))
         return card
 
     def cards(self) -> list[Card]:

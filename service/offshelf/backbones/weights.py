@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from offshelf.backbones.download import fetch
 from offshelf.backbones.records import record_of, recorded, sha256_of
 from offshelf.backbones.state_dict import read_network
-from offshelf.errors import DependencyError, InvalidParameter, WeightsMissing
+from offshelf.errors import DependencyError, InvalidParameter, WeightsMissing, without_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,8 +78,12 @@ def load(card: Card, weights: str | None, settings: Settings) -> Loaded:
     if weights is not None:
         return _random(card, weights)
     place = ensure(card, settings)
-    check(card, place)
-    network = read_network(card, place.path)
+    try:
+        check(card, place)
+        network = read_network(card, place.path)
+    except WeightsMissing as error:
+        error.hide(place.path.parent)
+        raise
     label, licence = provenance(card, place)
     log.info("%s: %s weights from %s", card.name, label, place.path)
     return Loaded(network, place.source, label, licence, digest(network))
@@ -194,7 +198,8 @@ def download(card: Card, settings: Settings, patience: Patience | None = None) -
     try:
         fetch(url, target, published.sha256_prefix, patience)
     except DependencyError as error:
-        raise _missing(card, settings, f"the download failed: {error}") from error
+        why = f"the download failed: {error}"
+        raise _missing(card, settings, why, without_folder(why, target.parent)) from error
     return Location("download", target)
 
 
@@ -205,19 +210,29 @@ def unpublished(card: Card) -> str:
     return card.weights.absence or "they are not published anywhere"
 
 
-def _missing(card: Card, settings: Settings, why: str) -> WeightsMissing:
-    """The error that says which files would do and where each of them may be put."""
+def _missing(card: Card, settings: Settings, why: str, public: str | None = None) -> WeightsMissing:
+    """The error that says which files would do and where each of them may be put.
+
+    Clients read `public` instead of `why`, and no folders.
+    """
     published = card.weights.filename
     # The published name first: that is the file which people find.
     names = " or ".join(sorted(file_names(card), key=lambda name: name != published))
     folder = settings.weights_dir
     now = "not set now" if folder is None else f"now {folder}"
-    put = f"Put {names} into the folder that OFFSHELF_WEIGHTS_DIR names ({now})"
-    if card.weights.url:
-        put += f", or {published} into {settings.hub_cache}"
+
+    def told(why: str, now: str, cache: object) -> str:
+        put = f"Put {names} into the folder that OFFSHELF_WEIGHTS_DIR names ({now})"
+        if card.weights.url:
+            put += f", or {published} into {cache}"
+        return (
+            f"no weights for {card.name}: {why}. {put}. "
+            "Or ask for weights='random:0', which never learned anything."
+        )
+
+    there = now if folder is None else "set on the worker"
     return WeightsMissing(
-        f"no weights for {card.name}: {why}. {put}. "
-        "Or ask for weights='random:0', which never learned anything."
+        told(why, now, settings.hub_cache), told(public or why, there, "torch's cache there")
     )
 
 

@@ -38,7 +38,13 @@ def selftest(
 
 
 def _shown(report: SelfTestReport) -> str:
-    where = f"{report.backbone} {report.weights} on {report.device} ({report.worker[:8]})"
+    where = " ".join(
+        [
+            *filter(None, (report.backbone, report.weights)),
+            *([f"on {report.device}"] if report.device else []),
+            f"({report.worker[:8]})",
+        ]
+    )
     if report.error is not None:
         return f"{where}: {report.error.message}"
     rows = [

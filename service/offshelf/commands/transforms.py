@@ -86,7 +86,7 @@ def fit(
 
 @transforms.command("list")
 def list_transforms(as_json: AsJson = False, url: Url = None) -> None:
-    """List transforms, newest first."""
+    """List transforms, newest first, as heads and data sets are; the API has them by id."""
     with connect(url) as client:
         found = sorted(client.transforms.list(), key=lambda transform: -transform.created_s)
     if as_json:

@@ -69,6 +69,16 @@ def _step(step: Step, values: torch.Tensor, leading: int) -> torch.Tensor:
     """A feature of zeros has no direction: it stays zero, as zeros do under any power."""
     if step.kind == "power":
         return values.sign() * values.abs().pow(step.power)
-    norms = torch.linalg.vector_norm(values.flatten(leading), dim=-1)
-    norms = torch.where(norms > 0, norms, torch.ones_like(norms))
-    return values / norms.view(*norms.shape, *[1] * (values.ndim - leading))
+    return _unit(values.flatten(leading)).view_as(values)
+
+
+def _unit(rows: torch.Tensor) -> torch.Tensor:
+    """Each divided by its norm, first scaled so that no square leaves the range of float32.
+
+    Powers of two change no digit. Without them a row of 1e20, as `power` makes it, has an
+    infinite norm and would become zeros, and one of 1e-25 would have none.
+    """
+    exponents = torch.frexp(rows.abs().amax(-1, keepdim=True)).exponent.clamp(-126, 126)
+    rows = torch.ldexp(rows, -exponents)
+    norms = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return rows / torch.where(norms > 0, norms, torch.ones_like(norms))

@@ -1,4 +1,4 @@
-"""A PCA-whitening in use: an affine map of features, known by the digest of its numbers."""
+"""A PCA-whitening in use: an affine map of features, known by a digest of it and its spec."""
 
 from __future__ import annotations
 
@@ -32,9 +32,13 @@ class Whitening:
     def of(
         cls, mean: NDArray[np.floating], matrix: NDArray[np.floating], spec: FeatureSpec
     ) -> Whitening:
-        """With its digest: sha256 of the shapes and the little-endian float32, the mean first."""
+        """With its digest: sha256 of the spec's fingerprint, the shapes and little-endian float32.
+
+        The mean comes first. The fingerprint counts because the same numbers may be fitted on
+        features of two specs, and each is for its own alone.
+        """
         tensors = [np.ascontiguousarray(tensor, "<f4") for tensor in (mean, matrix)]
-        total = hashlib.sha256()
+        total = hashlib.sha256(spec.fingerprint.encode())
         for tensor in tensors:
             total.update(repr(tensor.shape).encode())
             total.update(tensor.tobytes())

@@ -196,7 +196,7 @@ def load(store: Store, digest: str) -> Whitening:
     except (safetensors.SafetensorError, InvalidParameter, KeyError, ValueError) as error:
         raise DependencyError(f"transform {digest} cannot be read: {error}") from error
     if found.digest != digest:
-        raise DependencyError(f"transform {digest} is damaged: its numbers have another digest")
+        raise DependencyError(f"transform {digest} is damaged: its contents have another digest")
     return found
 
 

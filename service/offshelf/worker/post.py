@@ -61,7 +61,8 @@ class Post:
 
     def look(self) -> None:
         """See which weights are here, and what the other workers hold."""
-        if self._beats % CATALOGUE_BEATS == 0 and not self._looking.is_alive():
+        due = self._beats % CATALOGUE_BEATS == 0 or self._unlisted()
+        if due and not self._looking.is_alive():
             # A file is hashed when it is new, which may take longer than a heartbeat may.
             self._looking = threading.Thread(target=self._look, name="catalogue", daemon=True)
             self._looking.start()
@@ -86,6 +87,11 @@ class Post:
             holds=_routes(catalogue, fetches=False),
         )
         self.catalogue = catalogue
+
+    def _unlisted(self) -> bool:
+        """Whether something is loaded that can only be listed because it is: timm's, for one."""
+        listed = {body.name for body in self.catalogue}
+        return any(name not in listed for name, _ in self._residency.loaded())
 
     def told(self, images_per_s: float) -> Station:
         """What to tell of ourselves now."""

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from offshelf.errors import DependencyError
-from offshelf.schemas import ResidentBody
+from offshelf.schemas import BackboneBody, ResidentBody, VariantBody
 from tests.unit.api.fakes import backbone, files, worker
 
 if TYPE_CHECKING:
@@ -158,3 +158,21 @@ async def test_metrics_of_workers_are_told_apart(http: httpx.AsyncClient, ports:
 async def test_metrics_are_there_without_redis(http: httpx.AsyncClient, ports: Ports) -> None:
     ports.directory.failure = DependencyError("Redis is away")
     assert (await samples(http))["offshelf_redis_up", ()] == 0
+
+
+async def test_a_variant_is_present_where_any_worker_has_it(
+    http: httpx.AsyncClient, ports: Ports
+) -> None:
+    def having(*present: str, names: str) -> BackboneBody:
+        variants = [
+            VariantBody(name=n, top1=None, licence="", preprocessing={}, present=n in present)
+            for n in names
+        ]
+        return backbone("vgg16", present="a" in present).model_copy(update={"variants": variants})
+
+    ports.directory.alive = [worker("w1"), worker("w2")]
+    ports.directory.told = {"w1": [having("b", names="abc")], "w2": [having("a", names="abd")]}
+    told = (await http.get("/v1/backbones/vgg16")).json()
+    assert told["weights"] == {"present": True}
+    there = {variant["name"]: variant["present"] for variant in told["variants"]}
+    assert there == {"a": True, "b": True, "c": False, "d": False}

@@ -262,6 +262,8 @@ def test_a_bad_card_file_says_where_and_what_would_be_right(
     with pytest.raises(WeightsMissing, match=said) as told:
         catalogue.get("bad")
     assert str(path) in str(told.value)
+    assert "the card file bad.toml: " in told.value.public_message
+    assert str(tmp_path) not in told.value.public_message
     assert catalogue.get("good").name == "good"
     assert set(catalogue.bad_cards()) == {"bad"}
     assert "bad" not in catalogue.names()

@@ -24,7 +24,7 @@ from offshelf.backbones.weights import (
     locate,
     provenance,
 )
-from offshelf.errors import ErrorInfo, InvalidParameter, WeightsMissing
+from offshelf.errors import ErrorInfo, InvalidParameter, WeightsMissing, without_folder
 from offshelf.settings import Settings
 
 if TYPE_CHECKING:
@@ -82,12 +82,12 @@ def test_all_places_are_looked_at_in_order(settings: Settings, state: dict[str, 
     assert len(digests) == 1  # a .pth and a .safetensors of one network agree
 
 
-def test_missing_weights_name_the_places_but_no_secret_of_the_mirror(settings: Settings) -> None:
+def test_missing_weights_name_the_variable_but_no_secret_of_the_mirror(settings: Settings) -> None:
     secret = settings.model_copy(update={"weights_mirror": "http://me:s3cret@127.0.0.1:9/w"})
     with pytest.raises(WeightsMissing, match=OFFICIAL) as caught:
         load(CARD, None, secret)
     public = ErrorInfo.of(caught.value).message
-    assert str(folder(settings)) in public
+    assert "OFFSHELF_WEIGHTS_DIR" in public
     assert "http://127.0.0.1:9/w" in public
     assert "s3cret" not in public
 
@@ -375,3 +375,43 @@ def test_the_digest_is_of_names_shapes_and_values(state: dict[str, Tensor]) -> N
     with torch.no_grad():
         network.weight[0, 0] += 1
     assert digest(network) != base
+
+
+def test_clients_read_no_folder_of_this_machine(
+    settings: Settings, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    def refused() -> tuple[str, str]:
+        with pytest.raises(WeightsMissing) as told:
+            load(CARD, None, settings)
+        return str(told.value), ErrorInfo.of(told.value).message
+
+    def check(*names: str) -> None:
+        full, public = refused()
+        assert str(tmp_path) in full
+        assert str(tmp_path) not in public
+        assert all(name in public for name in names), public
+
+    check(OFFICIAL, "squeezenet1_0.safetensors", "OFFSHELF_WEIGHTS_DIR")
+    path = folder(settings) / OFFICIAL
+    part = settings.model_copy(update={"weights_dir": folder(settings) / "file"})
+    (folder(settings) / "file").write_bytes(b"no folder")
+    with pytest.raises(WeightsMissing, match="cannot write") as told:
+        load(CARD, None, part)
+    assert f"cannot write {OFFICIAL}" in told.value.public_message
+    assert str(tmp_path) not in told.value.public_message
+    path.write_bytes(b"nonsense")
+    check(f"{OFFICIAL} cannot be read as weights")
+    torch.save({"a": torch.zeros(1)}, path)
+    check(f"{OFFICIAL} does not hold the weights of squeezenet1_0")
+    record(path, "0" * 64)
+    check(f"{OFFICIAL} has sha256", "delete the record")
+    record_of(path).write_text("nonsense")
+    check(f"{OFFICIAL}.sha256 is not a record")
+
+
+def test_only_whole_folders_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    text = f"{tmp_path}/a.pth, {tmp_path}/link/b.pth, in {tmp_path}/link"
+    assert without_folder(text, tmp_path / "link") == "a.pth, b.pth, in link"
+    for harmless in (Path("/"), Path(tmp_path.anchor)):
+        assert without_folder("a/b.c and /d", harmless) == "a/b.c and /d"

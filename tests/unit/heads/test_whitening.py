@@ -154,3 +154,16 @@ def test_it_is_for_the_features_it_was_fitted_on_and_no_others() -> None:
         made.check(replace(SPEC, view="ten_crop"), "l2")
     with pytest.raises(FingerprintMismatch, match="tap: fc7 != fc6"):
         made.check(replace(SPEC, tap="fc6"), "l2")
+
+
+def test_the_same_numbers_for_other_features_are_another_whitening() -> None:
+    store, made = stored()
+    spec = replace(SPEC, view="center+mirror")
+    other = Whitening.of(made.mean, made.matrix, spec)
+    assert other.digest != made.digest
+    whitening.save(store, other, card_of(other))
+    whitening.load(store, other.digest).check(spec, spec.normalisation)
+    whitening.load(store, made.digest).check(SPEC, SPEC.normalisation)
+    assert whitening.load_card(store, "default", other.digest).fingerprint == spec.fingerprint
+    with pytest.raises(FingerprintMismatch, match="view"):
+        whitening.load(store, made.digest).check(spec, spec.normalisation)

@@ -13,8 +13,11 @@ from offshelf.backbones import weights
 from offshelf.backbones.catalogue import Catalogue
 from offshelf.backbones.interface import BACKBONES
 from offshelf.backbones.weights import BROUGHT_LICENCE, Location
+from offshelf.bootstrap import _catalogue
+from offshelf.schemas import BackboneList
 from offshelf.settings import Settings
 from offshelf.worker.catalogue import describe
+from tests.unit.worker.fakes import FakeResident
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,3 +123,14 @@ def test_a_brought_network_tells_its_classes_and_its_own_terms(tmp_path: Path) -
     assert (body.weights["name"], body.weights["licence"]) == ("sub/mine.pth", "MIT")
     assert (body.weights["present"], body.weights["url"]) == (True, None)
     assert str(tmp_path) not in repr(body)
+
+
+def test_what_is_loaded_is_published_though_no_catalogue_lists_it(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path)
+    resident = FakeResident(card=catalogue.get("timm:resnet18"))
+    settings = Settings(weights_dir=tmp_path)
+    bodies = _catalogue(catalogue, settings, [resident])  # type: ignore[list-item]
+    told = BackboneList.validate_json(BackboneList.dump_json(bodies))
+    (found,) = [body for body in told if body.name == "timm:resnet18"]
+    assert [tap.name for tap in found.taps] == [tap.name for tap in resident.card.taps]
+    assert "timm:resnet18" not in {body.name for body in _catalogue(catalogue, settings, [])}

@@ -197,3 +197,15 @@ def test_what_too_many_wait_for_already_is_not_taken() -> None:
     rig.post.look()
     assert rig.post.takes([("fetchable", None)]).own == (ANY, "here")
     assert rig.post.takes([(None, "random:1"), ("fetchable", "V9")]).own == (ANY, "fetchable")
+
+
+def test_what_is_loaded_and_not_listed_is_looked_for_at_once() -> None:
+    rig = Rig()
+    rig.post.look()
+    rig.there[("timm:tiny", None)] = FakeResident()
+    rig.bodies = [*rig.bodies, body("timm:tiny", present=True)]
+    rig.post.look()
+    assert "timm:tiny" in {told.name for told in rig.post.catalogue}
+    assert "timm:tiny" in rig.post.told(0.0).holds
+    rig.post.look()
+    assert rig.looks == 2

@@ -11,7 +11,7 @@ from offshelf.api.openapi import problems
 from offshelf.api.services import Services, ServicesOf
 from offshelf.errors import NoWorker, UnknownName
 from offshelf.registry import unknown
-from offshelf.schemas import BackboneBody, Page, Residence, WorkerBody
+from offshelf.schemas import BackboneBody, Page, Residence, VariantBody, WorkerBody
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,4 +74,13 @@ def _residences(workers: Sequence[WorkerBody]) -> dict[str, list[Residence]]:
 
 def _both(one: BackboneBody, other: BackboneBody) -> BackboneBody:
     better = other if other.weights.get("present") and not one.weights.get("present") else one
-    return better.model_copy(update={"default": one.default or other.default})
+    variants = _united(better.variants, [*one.variants, *other.variants])
+    return better.model_copy(update={"default": one.default or other.default, "variants": variants})
+
+
+def _united(first: Sequence[VariantBody], told: Sequence[VariantBody]) -> list[VariantBody]:
+    """Those of `first`, then those that only others know; present where any worker has it."""
+    present = {variant.name for variant in told if variant.present}
+    found = {variant.name: variant for variant in [*reversed(told), *reversed(first)]}
+    order = dict.fromkeys(variant.name for variant in [*first, *told])
+    return [found[name].model_copy(update={"present": name in present}) for name in order]

@@ -50,7 +50,7 @@ def post_transform(
 def list_transforms(
     services: ServicesOf, after: After = None, limit: Limit = 50
 ) -> Page[Transform]:
-    """All transforms, by id."""
+    """All transforms, by id, as feature sets and heads are; `created_s` tells their age."""
     ids = [PurePosixPath(key).stem for key in services.store.keys(layout.transforms(OWNER))]
     names, more = page_of(ids, after, limit)
     items: list[Transform] = []
