@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -15,7 +17,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import save_file
-from torchvision.models import squeezenet1_0
+from torchvision.models import mobilenet_v2, squeezenet1_0
 
 from offshelf_client import Client, JobFailedError, Timeout, WeightsMissingError
 from tests.e2e.pictures import varied, write_digits
@@ -158,3 +160,26 @@ def test_what_is_resident_is_shown_though_no_catalogue_lists_it(tmp_path: Path) 
         assert resident["weights"] == "random:0"
         page = httpx.get(f"{service.url}/v1/backbones", timeout=10).json()
         assert name in [backbone["name"] for backbone in page["items"]]
+
+
+def test_missing_other_weights_keep_nobody_from_the_own_ones(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    torch.manual_seed(5)
+    save_file(mobilenet_v2().state_dict(), weights / "mobilenet_v2.safetensors")
+    settings = {"weights_dir": weights, "offline": "true", "worker_beat_s": 0.2}
+    with (
+        Service(tmp_path / "data", settings) as service,
+        Client(service.url) as client,
+        another_worker(service, weights),
+    ):
+        eventually(lambda: len(client.health()["workers"]) == 2, "both workers are there")
+        ask = partial(client.features, varied(4), backbone="mobilenet_v2", taps="logits")
+        assert ask()["logits"].shape == (4, 1000)
+        began_s = time.monotonic()
+        # Nobody has these: it is told, and not left to somebody else for ever.
+        with pytest.raises(WeightsMissingError, match="IMAGENET1K_V2"):
+            ask(weights="IMAGENET1K_V2")
+        for _ in range(3):
+            assert ask()["logits"].shape == (4, 1000)
+        assert time.monotonic() - began_s < 30
