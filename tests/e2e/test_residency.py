@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -167,7 +166,12 @@ def test_missing_other_weights_keep_nobody_from_the_own_ones(tmp_path: Path) -> 
     weights.mkdir()
     torch.manual_seed(5)
     save_file(mobilenet_v2().state_dict(), weights / "mobilenet_v2.safetensors")
-    settings = {"weights_dir": weights, "offline": "true", "worker_beat_s": 0.2}
+    settings = {
+        "weights_dir": weights,
+        "offline": "true",
+        "worker_beat_s": 0.2,
+        "request_deadline_s": 20,  # what is kept waiting fails
+    }
     with (
         Service(tmp_path / "data", settings) as service,
         Client(service.url) as client,
@@ -176,10 +180,8 @@ def test_missing_other_weights_keep_nobody_from_the_own_ones(tmp_path: Path) -> 
         eventually(lambda: len(client.health()["workers"]) == 2, "both workers are there")
         ask = partial(client.features, varied(4), backbone="mobilenet_v2", taps="logits")
         assert ask()["logits"].shape == (4, 1000)
-        began_s = time.monotonic()
         # Nobody has these: it is told, and not left to somebody else for ever.
         with pytest.raises(WeightsMissingError, match="IMAGENET1K_V2"):
             ask(weights="IMAGENET1K_V2")
         for _ in range(3):
             assert ask()["logits"].shape == (4, 1000)
-        assert time.monotonic() - began_s < 30
