@@ -221,12 +221,14 @@ def _missing(card: Card, settings: Settings, why: str, public: str | None = None
     folder = settings.weights_dir
     now = "not set now" if folder is None else f"now {folder}"
 
+    asked = card.name if card.pinned else f"{card.name} ({card.weights.name})"
+
     def told(why: str, now: str, cache: object) -> str:
         put = f"Put {names} into the folder that OFFSHELF_WEIGHTS_DIR names ({now})"
         if card.weights.url:
             put += f", or {published} into {cache}"
         return (
-            f"no weights for {card.name}: {why}. {put}. "
+            f"no weights for {asked}: {why}. {put}. "
             "Or ask for weights='random:0', which never learned anything."
         )
 
