@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -199,8 +200,9 @@ class Extractor:
 
     def canaries(self, timeout_s: float) -> None:
         """Run a known image through all that is loaded; WorkerError unless all is well."""
-        for hold in self.residency.hold_all():
-            with hold:
+        with ExitStack() as held:
+            holds = [held.enter_context(hold) for hold in self.residency.hold_all()]
+            for hold in holds:
                 self._canary(hold.resident, timeout_s)
 
     def _canary(self, resident: Resident, timeout_s: float) -> None:

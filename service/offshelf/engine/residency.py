@@ -111,16 +111,18 @@ class Residency:
         Raises what `Engine.load` raises, and TooLarge for one that is larger than the budget.
         """
         key = (backbone, self._engine.canonical(backbone, weights))
+        self._close_outdated(key)
         with self._changed:
-            entry = self._current(key) or self._begin(key)
+            entry = self._entries.get(key) or self._begin(key)
             self._use(entry)
         return self._held(entry)
 
     def hold_loaded(self, backbone: str, weights: str | None) -> Hold | None:
         """The backbone if it is there now; never waits."""
         key = (backbone, self._engine.canonical(backbone, weights))
+        self._close_outdated(key)
         with self._changed:
-            entry = self._current(key)
+            entry = self._entries.get(key)
             if entry is None or not entry.ready:
                 return None
             self._use(entry)
@@ -159,13 +161,17 @@ class Residency:
                 self._free(entry)
             self._changed.notify_all()
 
-    def _current(self, key: Key) -> _Entry | None:
-        """The entry of a key; one of a card that is another one now is closed to newcomers."""
-        entry = self._entries.get(key)
-        if entry is not None and entry.ready and not self._engine.is_current(entry.load.result()):
-            self._close(entry)
-            return None
-        return entry
+    def _close_outdated(self, key: Key) -> None:
+        """Close to newcomers what was made of a card that is another one now."""
+        with self._changed:
+            entry = self._entries.get(key)
+        if entry is None or not entry.ready:
+            return
+        # Without the lock: it looks at files, and whoever lets go must not wait for that.
+        if not self._engine.is_current(entry.load.result()):
+            with self._changed:
+                if self._entries.get(key) is entry:
+                    self._close(entry)
 
     def _use(self, entry: _Entry) -> None:
         entry.users += 1
