@@ -26,20 +26,29 @@ _NAMED: Final = 5  # of the tensors that are wrong, how many an error names
 
 def read_network(card: Card, path: Path) -> torch.nn.Module:
     """The network with the tensors of a file in it; WeightsMissing where they do not fit."""
+    from offshelf.backbones.networks.skeleton import skeleton
+
     state = _named_as_now(card, _read(card, path))
-    wrong = _differences(card, state)
+    network = skeleton(card.build)
+    wrong = _differences(network.state_dict(), state)
     if wrong:
         raise WeightsMissing(f"{path} does not hold the weights of {card.name}: {wrong}")
-    return fill(card, state)
+    return _filled(card, network, state)
 
 
 def fill(card: Card, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
     """The network with these tensors in it, in eval mode; they must fit."""
-    import torch
-
     from offshelf.backbones.networks.skeleton import skeleton
 
-    network = skeleton(card.build)
+    return _filled(card, skeleton(card.build), state)
+
+
+def _filled(
+    card: Card, network: torch.nn.Module, state: Mapping[str, torch.Tensor]
+) -> torch.nn.Module:
+    """A skeleton with these tensors in it."""
+    import torch
+
     wanted = network.state_dict()
     counters = {
         name: torch.zeros(t.shape, dtype=t.dtype) for name, t in wanted.items() if name not in state
@@ -115,11 +124,8 @@ def _name_now(card: Card, name: str) -> str:
     return now
 
 
-def _differences(card: Card, found: Mapping[str, torch.Tensor]) -> str:
-    """What keeps a state dict from fitting the card's network, in words; empty when it fits."""
-    from offshelf.backbones.networks.skeleton import skeleton
-
-    wanted = skeleton(card.build).state_dict()
+def _differences(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> str:
+    """What keeps a state dict from fitting the network's, in words; empty when it fits."""
     # Files older than the counter of batch norm lack it, and nothing reads it.
     missing = sorted(n for n in wanted if n not in found and not n.endswith("num_batches_tracked"))
     unexpected = sorted(set(found) - set(wanted))

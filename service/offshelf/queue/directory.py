@@ -12,6 +12,8 @@ from offshelf.queue.routes import LIST_PREFIX, QUEUED, ROUTES_KEY
 from offshelf.schemas import BackboneBody, BackboneList, WorkerBody
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import redis
 
 # Set: ids of the workers that have published; those without a record are dead.
@@ -47,32 +49,31 @@ class RedisDirectory:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
-        self._catalogue = b""
+        self._catalogue: list[BackboneBody] = []
 
     def workers(self) -> list[WorkerBody]:
         """The live workers, by id."""
-        with translated():
-            ids = sorted(text(member) for member in self._client.smembers(WORKERS_KEY))
-            records = self._client.mget([worker_key(worker_id) for worker_id in ids]) if ids else []
-            dead = [name for name, text in zip(ids, records, strict=True) if text is None]
-            if dead:
+        ids, records = self._told(worker_key)
+        dead = [name for name, record in zip(ids, records, strict=True) if record is None]
+        if dead:
+            with translated():
                 self._client.srem(WORKERS_KEY, *dead)
         return [WorkerBody.model_validate_json(text) for text in records if text is not None]
 
     def catalogues(self) -> dict[str, list[BackboneBody]]:
         """The backbones of each live worker, by its id."""
-        with translated():
-            ids = sorted(text(member) for member in self._client.smembers(WORKERS_KEY))
-            found = self._client.mget([catalogue_key(name) for name in ids]) if ids else []
-        pairs = zip(ids, found, strict=True)
+        pairs = zip(*self._told(catalogue_key), strict=True)
         return {name: BackboneList.validate_json(told) for name, told in pairs if told is not None}
 
     def stations(self) -> dict[str, Station]:
         """What each live worker tells of itself for routing, by its id."""
+        return stations_of(*self._told(station_key))
+
+    def _told(self, key: Callable[[str], str]) -> tuple[list[str], list[Any]]:
+        """The ids of all workers, and what each has under a key; None for who has gone."""
         with translated():
             ids = sorted(text(member) for member in self._client.smembers(WORKERS_KEY))
-            found = self._client.mget([station_key(name) for name in ids]) if ids else []
-        return stations_of(ids, found)
+            return ids, self._client.mget([key(name) for name in ids]) if ids else []
 
     def queued_images(self) -> int:
         """Images that wait for a worker, on all routes."""
@@ -92,16 +93,17 @@ class RedisDirectory:
         The catalogue is large and seldom changes: it is written when it has, or was lost.
         """
         ttl_ms = max(1, int(ttl_s * 1000))
-        backbones = BackboneList.dump_json(catalogue)
+        changed = catalogue is not self._catalogue and catalogue != self._catalogue
         with translated(), self._client.pipeline(transaction=True) as pipe:
             pipe.set(worker_key(body.id), body.model_dump_json(), px=ttl_ms)
             pipe.set(station_key(body.id), station_json(station), px=ttl_ms)
             pipe.sadd(WORKERS_KEY, body.id)
             pipe.pexpire(catalogue_key(body.id), ttl_ms)
             *_, there = pipe.execute()
-            if not there or backbones != self._catalogue:
+            if changed or not there:
+                backbones = BackboneList.dump_json(catalogue)
                 self._client.set(catalogue_key(body.id), backbones, px=ttl_ms)
-                self._catalogue = backbones
+        self._catalogue = catalogue
 
     def withdraw(self, worker_id: str, answered: bool) -> None:
         """Remove the record of a worker that leaves; `answered`: it owes nobody an answer."""
