@@ -24,7 +24,7 @@ from offshelf.queue.interactive import AsyncInteractive, RedisInbox
 from offshelf.queue.jobs import RedisJobs
 from offshelf.queue.selftests import RedisSelfTests
 from offshelf.queue.tasks import DramatiqJobQueue, declare_actors
-from offshelf.schemas import FeatureParams
+from offshelf.schemas.features import FeatureParams
 from offshelf.store.objects import ObjectStore
 from offshelf.supervisor import Child, Supervisor, end_with_parent
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from offshelf.backbones.catalogue import Catalogue
     from offshelf.engine.extractor import Extractor
     from offshelf.engine.interface import Resident
-    from offshelf.schemas import BackboneBody
+    from offshelf.schemas.backbones import BackboneBody
     from offshelf.settings import Settings
     from offshelf.worker.metrics import WorkerMetrics
     from offshelf.worker.post import Post

@@ -13,7 +13,7 @@ import pytest
 from offshelf.core.batching import Lane
 from offshelf.engine.extractor import Extractor
 from offshelf.engine.torch_engine import TorchEngine
-from offshelf.schemas import FeatureParams
+from offshelf.schemas.features import FeatureParams
 from offshelf.settings import Settings
 from tests.reference import caffe, wire
 from tests.reference.pictures import encode, picture

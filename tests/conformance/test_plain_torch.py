@@ -14,7 +14,7 @@ from offshelf.core.batching import Lane
 from offshelf.engine.extractor import Extractor
 from offshelf.engine.observer import Unobserved
 from offshelf.engine.torch_engine import TorchEngine
-from offshelf.schemas import FeatureParams
+from offshelf.schemas.features import FeatureParams
 from offshelf.settings import Settings
 from tests.reference import plain
 from tests.reference.pictures import encode, picture

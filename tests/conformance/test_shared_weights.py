@@ -14,7 +14,7 @@ from torchvision.models import squeezenet1_0
 from offshelf.core.batching import Lane
 from offshelf.engine.extractor import Extractor
 from offshelf.engine.torch_engine import TorchEngine
-from offshelf.schemas import FeatureParams
+from offshelf.schemas.features import FeatureParams
 from offshelf.settings import Settings
 from tests.reference.plain import TOLERANCE, to_inputs, worst_row_error
 

@@ -26,7 +26,7 @@ from offshelf.engine.interface import Output
 from offshelf.engine.torch_engine import TorchEngine
 from offshelf.engine.views import view
 from offshelf.errors import InvalidImage, InvalidParameter
-from offshelf.schemas import FeatureParams
+from offshelf.schemas.features import FeatureParams
 from offshelf.settings import Settings
 from tests.reference.pictures import encode, picture
 from tests.reference.plain import forward

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from offshelf.api.features import Extraction, TapRows
-    from offshelf.schemas import Encoding
+    from offshelf.schemas.features import Encoding
 
 JSON: Final = "application/json"
 NPY: Final = "application/x-npy"

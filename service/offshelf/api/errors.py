@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from offshelf.api.services import request_id_of
 from offshelf.errors import CapacityError, ErrorInfo, OffshelfError
-from offshelf.schemas import Problem
+from offshelf.schemas.base import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI, Request
     from pydantic import ValidationError
 
-    from offshelf.schemas import Item
+    from offshelf.schemas.features import Item
 
 LOG = logging.getLogger(__name__)
 

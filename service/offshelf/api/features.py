@@ -12,7 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from offshelf.api.errors import ClientGone, NothingKept
 from offshelf.errors import DependencyError, ErrorInfo, WorkerError
 from offshelf.queue.messages import ImageRequest
-from offshelf.schemas import ErrorBody, FeatureParams, Item, WeightsBody
+from offshelf.schemas.base import ErrorBody, WeightsBody
+from offshelf.schemas.features import FeatureParams, Item
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from offshelf.schemas import WorkerBody
+    from offshelf.schemas.backbones import WorkerBody
 
 LOG = logging.getLogger(__name__)
 

@@ -10,7 +10,9 @@ from pydantic.json_schema import models_json_schema
 from offshelf import __version__
 from offshelf.api.errors import PROBLEM
 from offshelf.errors import OffshelfError, error_codes
-from offshelf.schemas import FeaturesAnswer, FeaturesRequest, PredictRequest, Problem
+from offshelf.schemas.base import Problem
+from offshelf.schemas.features import FeaturesAnswer, FeaturesRequest
+from offshelf.schemas.heads import PredictRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 from offshelf.api.services import OWNER
 from offshelf.core.jobs import JobState
 from offshelf.errors import DependencyError, ErrorInfo, JobError
-from offshelf.schemas import FEATURE_SET, HEAD, TRANSFORM, ErrorBody, JobBody
+from offshelf.schemas.base import ErrorBody
+from offshelf.schemas.feature_sets import FEATURE_SET
+from offshelf.schemas.heads import HEAD
+from offshelf.schemas.jobs import JobBody
+from offshelf.schemas.transforms import TRANSFORM
 
 if TYPE_CHECKING:
     from offshelf.api.services import Services

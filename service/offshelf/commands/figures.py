@@ -9,7 +9,7 @@ from offshelf.commands.output import table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from offshelf.schemas import PublishedRow as Ours
+    from offshelf.schemas.heads import PublishedRow as Ours
     from offshelf_client import ProtocolReport, PublishedRow
 
     Row = PublishedRow | Ours

@@ -11,7 +11,7 @@ from offshelf.datasets.archive import read_archive
 from offshelf.datasets.blobs import BlobWriter
 from offshelf.datasets.interface import is_image
 from offshelf.errors import InvalidParameter
-from offshelf.schemas import Dataset, DatasetItem
+from offshelf.schemas.datasets import Dataset, DatasetItem
 
 if TYPE_CHECKING:
     from offshelf.datasets.interface import ArchiveLimits, Member

@@ -17,7 +17,7 @@ from offshelf.datasets.archive import read_archive
 from offshelf.datasets.blobs import BlobWriter
 from offshelf.datasets.outline import only_folder, unpack
 from offshelf.errors import InvalidParameter, TooLarge
-from offshelf.schemas import Dataset, DatasetItem, DatasetProtocol, SplitCounts
+from offshelf.schemas.datasets import Dataset, DatasetItem, DatasetProtocol, SplitCounts
 from offshelf.store import layout
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from offshelf.datasets.protocols.interface import Description
 from offshelf.errors import UnknownName
-from offshelf.schemas import Dataset, DatasetBody
+from offshelf.schemas.datasets import Dataset, DatasetBody
 from offshelf.store import layout
 
 if TYPE_CHECKING:

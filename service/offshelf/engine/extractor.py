@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from offshelf.core.boxes import Box
     from offshelf.engine.interface import Engine
     from offshelf.engine.whitening import Whitening
-    from offshelf.schemas import FeatureParams
+    from offshelf.schemas.features import FeatureParams
     from offshelf.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from offshelf.engine.canary import canary_pixels
 from offshelf.engine.goldens import TAP, TOLERANCE, golden, project
 from offshelf.engine.interface import Output
 from offshelf.engine.views import view
-from offshelf.schemas import SelfCheck, SelfTestReport
+from offshelf.schemas.health import SelfCheck, SelfTestReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,8 @@ import numpy as np
 import safetensors.numpy
 
 from offshelf.errors import DependencyError, UnknownName
-from offshelf.schemas import ErrorBody, FeatureSet
+from offshelf.schemas.base import ErrorBody
+from offshelf.schemas.feature_sets import FeatureSet
 from offshelf.store import layout
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from offshelf.heads.interface import SOLVERS, Fitted, check_classes
 from offshelf.heads.labels import check_labels, fit_labels
 from offshelf.heads.model import decide, pack_weights
 from offshelf.heads.scoring import score
-from offshelf.schemas import Metrics
+from offshelf.schemas.heads import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ import safetensors.numpy
 
 from offshelf.core.spec import FeatureSpec
 from offshelf.errors import FingerprintMismatch, InvalidParameter, UnknownName
-from offshelf.schemas import Head
+from offshelf.schemas.heads import Head
 from offshelf.store import layout
 
 if TYPE_CHECKING:

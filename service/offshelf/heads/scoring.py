@@ -12,7 +12,7 @@ from offshelf.core.scoring import (
     mean_average_precision,
     mean_class_accuracy,
 )
-from offshelf.schemas import ClassPrecision, Metrics
+from offshelf.schemas.heads import ClassPrecision, Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

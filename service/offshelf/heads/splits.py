@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from offshelf.core.splits import shuffled
 from offshelf.errors import InvalidParameter
-from offshelf.schemas import ExplicitSplit, RandomSplit
+from offshelf.schemas.heads import ExplicitSplit, RandomSplit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from offshelf.schemas import Dataset
+    from offshelf.schemas.datasets import Dataset
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from offshelf.engine.whitening import Whitening
 from offshelf.errors import DependencyError, InvalidParameter, UnknownName
 from offshelf.heads.features import read_metadata
 from offshelf.heads.fit import run_child
-from offshelf.schemas import Transform
+from offshelf.schemas.transforms import Transform
 from offshelf.store import layout
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from offshelf.schemas import FeatureSet
+    from offshelf.schemas.feature_sets import FeatureSet
     from offshelf.store.interface import Store
 
 # Features of more numbers than this would take hours and gigabytes: pool the maps.

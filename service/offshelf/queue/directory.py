@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from offshelf.core.routing import Station
 from offshelf.queue.connection import PREFIX, text, translated
 from offshelf.queue.routes import LIST_PREFIX, QUEUED, ROUTES_KEY
-from offshelf.schemas import BackboneBody, BackboneList, WorkerBody
+from offshelf.schemas.backbones import BackboneBody, BackboneList, WorkerBody
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from offshelf.errors import ErrorInfo
     from offshelf.queue.messages import ImageReply, ImageRequest
     from offshelf.queue.tasks import Step
-    from offshelf.schemas import BackboneBody, SelfTestReport, WorkerBody
+    from offshelf.schemas.backbones import BackboneBody, WorkerBody
+    from offshelf.schemas.health import SelfTestReport
 
 
 class Jobs(Protocol):

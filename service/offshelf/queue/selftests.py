@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from offshelf.queue.connection import PREFIX, translated
-from offshelf.schemas import SelfTestReport
+from offshelf.schemas.health import SelfTestReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from offshelf.backbones.weights import provenance
-from offshelf.schemas import BackboneBody, TapBody, VariantBody
+from offshelf.schemas.backbones import BackboneBody, TapBody, VariantBody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

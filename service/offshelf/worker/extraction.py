@@ -10,7 +10,7 @@ import numpy as np
 
 from offshelf.errors import ErrorInfo, RequestError, WorkerError
 from offshelf.heads.features import Shard
-from offshelf.schemas import ErrorBody
+from offshelf.schemas.base import ErrorBody
 from offshelf.store import layout
 from offshelf.worker.regions import WHOLE, joined, submitted
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from offshelf.engine.extractor import Plan
     from offshelf.engine.interface import Features
-    from offshelf.schemas import Dataset, FeatureParams
+    from offshelf.schemas.datasets import Dataset
+    from offshelf.schemas.features import FeatureParams
     from offshelf.store.interface import Store
     from offshelf.worker.interface import Extractor
     from offshelf.worker.planning import Pinned

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from offshelf.core.routing import Takes
     from offshelf.engine.extractor import Plan
     from offshelf.engine.interface import Features
-    from offshelf.schemas import FeatureParams
+    from offshelf.schemas.features import FeatureParams
 
 
 class Duty(Protocol):

@@ -11,14 +11,15 @@ from offshelf.errors import InvalidParameter
 from offshelf.heads.interface import check_classes
 from offshelf.heads.labels import check_labels
 from offshelf.heads.splits import split_items
-from offshelf.schemas import ProtocolSplit
+from offshelf.schemas.heads import ProtocolSplit
 from offshelf.worker.training import TrainingSet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from offshelf.datasets.protocols.interface import Description, Split
-    from offshelf.schemas import Dataset, HeadRequest
+    from offshelf.schemas.datasets import Dataset
+    from offshelf.schemas.heads import HeadRequest
 
 
 @dataclass(frozen=True, slots=True)

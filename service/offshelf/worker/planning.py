@@ -6,14 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from offshelf.errors import DependencyError, InvalidParameter, WorkerError
-from offshelf.schemas import (
-    FEATURE_SET,
-    HEAD,
-    FeatureParams,
-    FeatureSetRequest,
-    HeadRequest,
-    WeightsBody,
-)
+from offshelf.schemas.base import WeightsBody
+from offshelf.schemas.feature_sets import FEATURE_SET, FeatureSetRequest
+from offshelf.schemas.features import FeatureParams
+from offshelf.schemas.heads import HEAD, HeadRequest
 from offshelf.worker.lesson import lesson_of
 
 if TYPE_CHECKING:
@@ -21,7 +17,7 @@ if TYPE_CHECKING:
     from offshelf.datasets.protocols.interface import Description
     from offshelf.engine.extractor import Plan
     from offshelf.engine.interface import WeightsInfo
-    from offshelf.schemas import Dataset
+    from offshelf.schemas.datasets import Dataset
 
 Request: TypeAlias = FeatureSetRequest | HeadRequest
 

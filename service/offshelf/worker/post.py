@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from offshelf.core.routing import Station, Takes, route_of, takes
 from offshelf.errors import DependencyError
-from offshelf.schemas import ResidentBody
+from offshelf.schemas.backbones import ResidentBody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from offshelf.engine.residency import Residency
-    from offshelf.schemas import BackboneBody
+    from offshelf.schemas.backbones import BackboneBody
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from dramatiq import Worker
 from offshelf.errors import DependencyError, OffshelfError, WorkerError
 from offshelf.queue.broker import WORKER_THREADS
 from offshelf.queue.tasks import QUEUE_OF, DramatiqJobQueue, Step, step_name
-from offshelf.schemas import WorkerBody
+from offshelf.schemas.backbones import WorkerBody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from offshelf.queue.broker import JobBroker
     from offshelf.queue.directory import RedisDirectory
     from offshelf.queue.jobs import RedisJobs
-    from offshelf.schemas import FeatureParams
+    from offshelf.schemas.features import FeatureParams
     from offshelf.worker.health import Health
     from offshelf.worker.intake import Intake
     from offshelf.worker.interface import Extractor

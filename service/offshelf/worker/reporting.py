@@ -10,7 +10,7 @@ from offshelf.datasets.protocols.evaluation import beside, evaluate
 from offshelf.datasets.protocols.interface import PROTOCOLS
 from offshelf.datasets.protocols.verification import other_counts
 from offshelf.errors import InvalidParameter
-from offshelf.schemas import ProtocolReport, ProtocolSplit, PublishedRow
+from offshelf.schemas.heads import ProtocolReport, ProtocolSplit, PublishedRow
 from offshelf.worker.lesson import split_of
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from offshelf.datasets.protocols.interface import Description, Metric
-    from offshelf.schemas import HeadRequest
+    from offshelf.schemas.heads import HeadRequest
 
 
 def report_of(

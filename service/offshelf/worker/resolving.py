@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from pydantic import ValidationError
 
 from offshelf.errors import DeadlineExceeded, InvalidParameter
-from offshelf.schemas import FeatureParams
+from offshelf.schemas.features import FeatureParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

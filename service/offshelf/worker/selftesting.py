@@ -8,7 +8,8 @@ import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
 from offshelf.errors import DependencyError, ErrorInfo, OffshelfError, WorkerError
-from offshelf.schemas import ErrorBody, SelfTestReport
+from offshelf.schemas.base import ErrorBody
+from offshelf.schemas.health import SelfTestReport
 
 if TYPE_CHECKING:
     from offshelf.queue.selftests import Ask, RedisSelfTests

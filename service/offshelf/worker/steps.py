@@ -31,19 +31,10 @@ from offshelf.heads.features import read_matrix, read_shards
 from offshelf.heads.fit import FitParams
 from offshelf.queue.jobs import WAITING_TO_TRAIN
 from offshelf.queue.tasks import Step
-from offshelf.schemas import (
-    FEATURE_SET,
-    HEAD,
-    TRANSFORM,
-    Dataset,
-    ErrorBody,
-    FeatureSet,
-    Head,
-    HeadRequest,
-    ProtocolReport,
-    TransformRequest,
-    WeightsBody,
-)
+from offshelf.schemas.base import ErrorBody, WeightsBody
+from offshelf.schemas.feature_sets import FEATURE_SET, FeatureSet
+from offshelf.schemas.heads import HEAD, Head, HeadRequest, ProtocolReport
+from offshelf.schemas.transforms import TRANSFORM, TransformRequest
 from offshelf.store import layout
 from offshelf.worker.extraction import WATCH_S, ShardExtraction
 from offshelf.worker.lesson import lesson_of
@@ -64,6 +55,7 @@ if TYPE_CHECKING:
 
     from offshelf.datasets.protocols.interface import Description
     from offshelf.queue.interface import Jobs, StepQueue
+    from offshelf.schemas.datasets import Dataset
     from offshelf.store.interface import Store
     from offshelf.worker.interface import Extractor
     from offshelf.worker.metrics import WorkerMetrics

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from offshelf.schemas import Dataset, ErrorBody
+    from offshelf.schemas.base import ErrorBody
+    from offshelf.schemas.datasets import Dataset
 
 NAMED: Final = 10  # a warning is read by people; the feature set has all of them
 

@@ -13,12 +13,12 @@ from offshelf.errors import InvalidParameter
 from offshelf.heads.features import load_feature_set, read_matrix, read_shards
 from offshelf.heads.fit import versions
 from offshelf.heads.whitening import Fitted, WhiteningParams, chosen_tap, save
-from offshelf.schemas import Transform, TransformRequest
+from offshelf.schemas.transforms import Transform, TransformRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from offshelf.schemas import FeatureSet
+    from offshelf.schemas.feature_sets import FeatureSet
     from offshelf.store.interface import Store
     from offshelf.worker.training import Trainer
 

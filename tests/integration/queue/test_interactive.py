@@ -19,7 +19,7 @@ from offshelf.queue.embedded import EmbeddedValkey
 from offshelf.queue.interactive import AsyncInteractive, RedisInbox, gone_key
 from offshelf.queue.messages import ImageReply, ImageRequest, TapRow
 from offshelf.queue.routes import ROUTES_KEY, list_key
-from offshelf.schemas import WorkerBody
+from offshelf.schemas.backbones import WorkerBody
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -9,7 +9,7 @@ import pytest
 from offshelf.errors import UnknownName
 from offshelf.queue import connection
 from offshelf.queue.selftests import RedisSelfTests
-from offshelf.schemas import SelfTestReport
+from offshelf.schemas.health import SelfTestReport
 from offshelf.worker.selftesting import SelfTesting
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from offshelf.queue import connection
 from offshelf.queue.directory import RedisDirectory, left_key
 from offshelf.queue.interactive import RedisInbox
 from offshelf.queue.selftests import RedisSelfTests
-from offshelf.schemas import FeatureParams, SelfTestReport
+from offshelf.schemas.features import FeatureParams
+from offshelf.schemas.health import SelfTestReport
 from offshelf.worker.catalogue import describe
 from offshelf.worker.health import Health
 from offshelf.worker.intake import Intake

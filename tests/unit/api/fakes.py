@@ -20,14 +20,9 @@ from offshelf.errors import (
     UnknownName,
 )
 from offshelf.queue.messages import ImageReply, ImageRequest, TapRow
-from offshelf.schemas import (
-    BackboneBody,
-    SelfCheck,
-    SelfTestReport,
-    TapBody,
-    WeightsBody,
-    WorkerBody,
-)
+from offshelf.schemas.backbones import BackboneBody, TapBody, WorkerBody
+from offshelf.schemas.base import WeightsBody
+from offshelf.schemas.health import SelfCheck, SelfTestReport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence

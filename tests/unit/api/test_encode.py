@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from offshelf.api import encode
 from offshelf.api.features import Extraction, TapRows
-from offshelf.schemas import FeaturesAnswer, Item
+from offshelf.schemas.features import FeaturesAnswer, Item
 from tests.unit.api.fakes import DIGEST, WEIGHTS, files, values_of
 
 if TYPE_CHECKING:

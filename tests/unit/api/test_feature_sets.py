@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from offshelf.schemas import ErrorBody, FeatureSet
+from offshelf.schemas.base import ErrorBody
+from offshelf.schemas.feature_sets import FeatureSet
 from offshelf.store import layout
 from tests.unit.api.fakes import WEIGHTS
 

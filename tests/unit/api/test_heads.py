@@ -10,7 +10,7 @@ import pytest
 
 from offshelf.heads import model
 from offshelf.heads.model import LinearHead
-from offshelf.schemas import Head, Metrics
+from offshelf.schemas.heads import Head, Metrics
 from offshelf.store import layout
 from tests.unit.api.fakes import WEIGHTS, files, spec_of, values_of
 

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from offshelf.errors import DependencyError
-from offshelf.schemas import BackboneBody, ResidentBody, VariantBody
+from offshelf.schemas.backbones import BackboneBody, ResidentBody, VariantBody
 from tests.unit.api.fakes import backbone, files, worker
 
 if TYPE_CHECKING:

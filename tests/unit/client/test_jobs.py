@@ -246,7 +246,7 @@ def test_feature_set_job_has_no_head() -> None:
     [sdk.RandomSplit(30, seed=4), {"train_per_class": 30, "test_per_class": None, "seed": 4}],
 )
 def test_train_sends_what_the_server_reads(split: Any) -> None:
-    from offshelf.schemas import HeadRequest, RandomSplit
+    from offshelf.schemas.heads import HeadRequest, RandomSplit
 
     fake = FakeService([httpx.Response(202, json=job_body())])
     with client_of(fake) as client:
@@ -260,14 +260,14 @@ def test_train_sends_what_the_server_reads(split: Any) -> None:
 
 def test_the_kinds_of_heads_are_those_of_the_server() -> None:
     from offshelf.heads.interface import SOLVERS
-    from offshelf.schemas import HeadKind
+    from offshelf.schemas.heads import HeadKind
 
     assert get_args(sdk.HeadKind) == get_args(HeadKind)
     assert sorted(get_args(sdk.HeadKind)) == SOLVERS.names()
 
 
 def test_feature_set_request_is_what_the_server_reads() -> None:
-    from offshelf.schemas import FeatureSetRequest
+    from offshelf.schemas.feature_sets import FeatureSetRequest
 
     fake = FakeService([httpx.Response(202, json=job_body())])
     with client_of(fake) as client:

@@ -23,7 +23,7 @@ from offshelf.store.objects import ObjectStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from offshelf.schemas import Dataset
+    from offshelf.schemas.datasets import Dataset
 
 LIMITS = ArchiveLimits(max_bytes=1 << 20, max_files=5000, max_image_bytes=100)
 

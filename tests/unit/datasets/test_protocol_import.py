@@ -23,7 +23,7 @@ from tests.unit.datasets.protocols.copies import PICTURE, pictures, protocol, wr
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from offshelf.schemas import Dataset
+    from offshelf.schemas.datasets import Dataset
 
 LIMITS = ArchiveLimits(max_bytes=10**7, max_files=1000, max_image_bytes=10**5)
 

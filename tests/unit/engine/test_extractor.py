@@ -25,7 +25,7 @@ from offshelf.errors import (
     UnknownName,
     WorkerError,
 )
-from offshelf.schemas import FeatureParams
+from offshelf.schemas.features import FeatureParams
 from offshelf.settings import Settings
 from tests.reference.pictures import encode
 from tests.unit.engine.fakes import CARD, FakeEngine, FakeResident

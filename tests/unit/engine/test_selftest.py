@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from offshelf.engine.interface import Features, Inputs, Output
-    from offshelf.schemas import SelfCheck
+    from offshelf.schemas.health import SelfCheck
 
 SETTINGS = Settings(device="cpu")
 NAMES = {

@@ -7,7 +7,7 @@ import pytest
 
 from offshelf.errors import DependencyError, UnknownName
 from offshelf.heads.features import Shard, read_matrix
-from offshelf.schemas import ErrorBody
+from offshelf.schemas.base import ErrorBody
 from offshelf.store import layout
 from tests.unit.worker.fakes import MemoryStore
 

@@ -12,7 +12,8 @@ from offshelf.errors import FingerprintMismatch, InvalidParameter, UnknownName
 from offshelf.heads import model
 from offshelf.heads.interface import SOLVERS, check_classes
 from offshelf.heads.recipe import Recipe, as_solver
-from offshelf.schemas import Head, HeadKind, Metrics, WeightsBody
+from offshelf.schemas.base import WeightsBody
+from offshelf.schemas.heads import Head, HeadKind, Metrics
 from tests.unit.worker.fakes import MemoryStore
 
 PRE = Preprocessing(256, 224, "bilinear", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))

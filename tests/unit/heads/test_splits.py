@@ -5,7 +5,8 @@ import pytest
 
 from offshelf.errors import InvalidParameter
 from offshelf.heads.splits import Split, split_items
-from offshelf.schemas import Dataset, DatasetItem, ExplicitSplit, RandomSplit
+from offshelf.schemas.datasets import Dataset, DatasetItem
+from offshelf.schemas.heads import ExplicitSplit, RandomSplit
 
 
 def dataset(counts: dict[str, int]) -> Dataset:

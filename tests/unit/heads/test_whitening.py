@@ -18,7 +18,7 @@ from offshelf.errors import (
     UnknownName,
 )
 from offshelf.heads import whitening
-from offshelf.schemas import Transform
+from offshelf.schemas.transforms import Transform
 from offshelf.store import layout
 from tests.unit.worker.fakes import MemoryStore
 

@@ -14,7 +14,7 @@ from offshelf.backbones.interface import Card, PublishedWeights, Tap
 from offshelf.core.spec import FeatureSpec, Preprocessing
 from offshelf.engine.interface import WeightsInfo
 from offshelf.errors import InvalidImage, UnknownName, WeightsMissing
-from offshelf.schemas import Dataset, DatasetItem, FeatureParams
+from offshelf.schemas.datasets import Dataset, DatasetItem
 from offshelf.store import layout
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from offshelf.core.boxes import Box
     from offshelf.engine.interface import Features
     from offshelf.queue.tasks import Step
+    from offshelf.schemas.features import FeatureParams
 
 PREPROCESSING = Preprocessing(256, 224, "bilinear", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 D = 6

@@ -14,7 +14,7 @@ from offshelf.backbones.catalogue import Catalogue
 from offshelf.backbones.interface import BACKBONES
 from offshelf.backbones.weights import BROUGHT_LICENCE, Location
 from offshelf.bootstrap import _catalogue
-from offshelf.schemas import BackboneList
+from offshelf.schemas.backbones import BackboneList
 from offshelf.settings import Settings
 from offshelf.worker.catalogue import describe
 from tests.unit.worker.fakes import FakeResident

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
 from offshelf.datasets.protocol_import import dataset_of
 from offshelf.datasets.protocols.interface import Description, Item, Split
 from offshelf.errors import InvalidParameter
-from offshelf.schemas import Dataset, HeadRequest, ProtocolSplit, RandomSplit
+from offshelf.schemas.heads import HeadRequest, ProtocolSplit, RandomSplit
 from offshelf.worker.lesson import lesson_of
 from offshelf.worker.reporting import report_of
+
+if TYPE_CHECKING:
+    from offshelf.schemas.datasets import Dataset
 
 # Of each image: is there a cat, is there a dog; 0 where all of them are difficult.
 LABELS = [(1, -1), (-1, 1), (0, 1), (1, 0), (-1, -1), (0, 1)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from offshelf.core.routing import ANY, Station, Takes
 from offshelf.errors import DependencyError
-from offshelf.schemas import BackboneBody, VariantBody
+from offshelf.schemas.backbones import BackboneBody, VariantBody
 from offshelf.worker import post as module
 from offshelf.worker.post import Post
 from tests.unit.worker.fakes import FakeResident

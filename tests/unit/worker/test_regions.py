@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from offshelf.errors import InvalidImage
-from offshelf.schemas import FeatureParams
+from offshelf.schemas.features import FeatureParams
 from offshelf.worker.extraction import ShardExtraction
 from offshelf.worker.planning import Pinned
 from tests.unit.worker.fakes import FakeExtractor, MemoryStore, features_of, put_dataset

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from offshelf.schemas import Dataset, DatasetItem, ErrorBody
+from offshelf.schemas.base import ErrorBody
+from offshelf.schemas.datasets import Dataset, DatasetItem
 from offshelf.worker.unreadable import unreadable
 
 

@@ -11,7 +11,8 @@ from offshelf.api.openapi import problems
 from offshelf.api.services import Services, ServicesOf
 from offshelf.errors import NoWorker, UnknownName
 from offshelf.registry import unknown
-from offshelf.schemas import BackboneBody, Page, Residence, VariantBody, WorkerBody
+from offshelf.schemas.backbones import BackboneBody, Residence, VariantBody, WorkerBody
+from offshelf.schemas.base import Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

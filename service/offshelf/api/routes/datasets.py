@@ -24,7 +24,8 @@ from offshelf.datasets.interface import ArchiveLimits
 from offshelf.datasets.protocol_import import import_protocol
 from offshelf.datasets.protocols.interface import PROTOCOLS
 from offshelf.errors import InvalidParameter, UnsupportedMedia
-from offshelf.schemas import Dataset, DatasetBody, Page
+from offshelf.schemas.base import Page
+from offshelf.schemas.datasets import Dataset, DatasetBody
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 

@@ -14,7 +14,9 @@ from offshelf.api.services import OWNER, ServicesOf
 from offshelf.api.submitting import job_body, job_path, submit
 from offshelf.datasets import records
 from offshelf.heads.features import load_feature_set
-from offshelf.schemas import FEATURE_SET, FeatureSet, FeatureSetRequest, JobBody, Page
+from offshelf.schemas.base import Page
+from offshelf.schemas.feature_sets import FEATURE_SET, FeatureSet, FeatureSetRequest
+from offshelf.schemas.jobs import JobBody
 from offshelf.store import layout
 
 router = APIRouter(prefix="/v1/feature-sets", tags=["feature sets"])

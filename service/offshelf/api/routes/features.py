@@ -21,7 +21,7 @@ from offshelf.api.services import (
     SettingsOf,
     request_id_of,
 )
-from offshelf.schemas import FeatureOptions, FeatureParams
+from offshelf.schemas.features import FeatureOptions, FeatureParams
 from offshelf.settings import Settings
 
 router = APIRouter(prefix="/v1", tags=["features"])

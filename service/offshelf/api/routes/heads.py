@@ -33,17 +33,10 @@ from offshelf.datasets import records
 from offshelf.errors import InvalidParameter, UnknownName
 from offshelf.heads import model
 from offshelf.heads.model import LinearHead
-from offshelf.schemas import (
-    HEAD,
-    FeatureParams,
-    Head,
-    HeadRequest,
-    Item,
-    JobBody,
-    Page,
-    PredictAnswer,
-    Prediction,
-)
+from offshelf.schemas.base import Page
+from offshelf.schemas.features import FeatureParams, Item
+from offshelf.schemas.heads import HEAD, Head, HeadRequest, PredictAnswer, Prediction
+from offshelf.schemas.jobs import JobBody
 from offshelf.store import layout
 
 router = APIRouter(prefix="/v1/heads", tags=["heads"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# ruff: noqa: TC001 - FastAPI reads the annotations of routes at run time
 import logging
 from typing import Any
 
@@ -12,7 +13,8 @@ from offshelf.api.errors import problem
 from offshelf.api.openapi import problems
 from offshelf.api.services import MetricsOf, Services, ServicesOf, request_id_of
 from offshelf.errors import DependencyError, ErrorInfo, NoWorker, OffshelfError
-from offshelf.schemas import Health, WorkerBody
+from offshelf.schemas.backbones import WorkerBody
+from offshelf.schemas.health import Health
 
 LOG = logging.getLogger(__name__)
 

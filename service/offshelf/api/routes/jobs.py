@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# ruff: noqa: TC001 - FastAPI reads the annotations of routes at run time
 # ruff: noqa: TC003 - FastAPI reads the annotations of routes at run time
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -19,7 +20,8 @@ from offshelf.api.services import OWNER, ClosingOf, ServicesOf
 from offshelf.api.submitting import MAX_KEY_CHARS, job_body
 from offshelf.errors import OffshelfError
 from offshelf.queue.event_ids import check_event_id
-from offshelf.schemas import JobBody, Page
+from offshelf.schemas.base import Page
+from offshelf.schemas.jobs import JobBody
 
 LOG = logging.getLogger(__name__)
 

@@ -10,14 +10,10 @@ from fastapi import APIRouter, Query
 from offshelf.api.openapi import problems
 from offshelf.api.services import ServicesOf, SettingsOf
 from offshelf.errors import DeadlineExceeded, ErrorInfo, NoWorker
-from offshelf.schemas import (
-    WEIGHTS_PATTERN,
-    ErrorBody,
-    Name,
-    SelfTestAnswer,
-    SelfTestReport,
-    WorkerBody,
-)
+from offshelf.schemas.backbones import WorkerBody
+from offshelf.schemas.base import ErrorBody, Name
+from offshelf.schemas.features import WEIGHTS_PATTERN
+from offshelf.schemas.health import SelfTestAnswer, SelfTestReport
 
 router = APIRouter(prefix="/v1", tags=["health"])
 

@@ -16,7 +16,9 @@ from offshelf.api.submitting import job_body, job_path, submit
 from offshelf.errors import UnknownName
 from offshelf.heads import whitening
 from offshelf.heads.features import load_feature_set
-from offshelf.schemas import TRANSFORM, JobBody, Page, Transform, TransformRequest
+from offshelf.schemas.base import Page
+from offshelf.schemas.jobs import JobBody
+from offshelf.schemas.transforms import TRANSFORM, Transform, TransformRequest
 from offshelf.store import layout
 
 router = APIRouter(prefix="/v1/transforms", tags=["transforms"])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from offshelf.datasets.protocols.drawing import by_class, labelled, random_split
 from offshelf.datasets.protocols.interface import Card, Published, register
 from offshelf.datasets.protocols.tree import Fault
-from offshelf.schemas import RandomSplit
+from offshelf.schemas.heads import RandomSplit
 
 if TYPE_CHECKING:
     from offshelf.datasets.protocols.interface import Description

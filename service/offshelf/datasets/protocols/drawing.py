@@ -10,7 +10,7 @@ from offshelf.datasets.protocols.interface import Item, Split
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from offshelf.schemas import RandomSplit
+    from offshelf.schemas.heads import RandomSplit
 
 
 def labelled(paths: Iterable[str], classes: Sequence[str]) -> list[Item]:

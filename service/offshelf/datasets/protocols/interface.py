@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from offshelf.core.boxes import Box  # noqa: TC001  # pydantic reads it at run time
+from offshelf.core.boxes import Box  # pydantic reads it at run time
 from offshelf.datasets.protocols.tree import Fault, Tree
 from offshelf.errors import InvalidParameter
 from offshelf.registry import Registry
-from offshelf.schemas import PublishedRow, Strict
+from offshelf.schemas.base import Strict
+from offshelf.schemas.heads import PublishedRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable

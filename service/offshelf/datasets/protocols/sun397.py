@@ -9,7 +9,7 @@ from offshelf.datasets.protocols.drawing import by_class, random_split
 from offshelf.datasets.protocols.interface import Card, Item, Published, Split, register
 from offshelf.datasets.protocols.tree import Fault
 from offshelf.errors import InvalidParameter
-from offshelf.schemas import RandomSplit
+from offshelf.schemas.heads import RandomSplit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from offshelf.datasets.protocols.interface import check_files
 from offshelf.datasets.protocols.tree import SHOWN, Fault, Tree, sentence
 from offshelf.errors import InvalidParameter
-from offshelf.schemas import Strict
+from offshelf.schemas.base import Strict
 
 if TYPE_CHECKING:
     from collections.abc import Collection

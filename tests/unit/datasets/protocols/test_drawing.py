@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from offshelf.datasets.protocols.drawing import by_class, labelled, random_split
 from offshelf.heads.splits import split_items
-from offshelf.schemas import Dataset, DatasetItem, RandomSplit
+from offshelf.schemas.datasets import Dataset, DatasetItem
+from offshelf.schemas.heads import RandomSplit
 
 sizes = st.dictionaries(
     st.sampled_from(["ant", "Bee", "cat", "dog"]), st.integers(4, 9), min_size=1

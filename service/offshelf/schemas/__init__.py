@@ -1,0 +1,1 @@
+"""The wire: what requests and answers look like, for the API, the workers and the records."""

@@ -1,0 +1,28 @@
+"""Jobs as the API shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from offshelf.core.jobs import JobState
+from offshelf.schemas.base import ErrorBody, Strict
+
+
+class JobBody(Strict):
+    """A job as the API shows it."""
+
+    id: str
+    kind: str
+    state: JobState
+    stage: str
+    created_s: float
+    started_s: float | None
+    finished_s: float | None
+    total: int
+    done: int
+    failed: int
+    attempts: int
+    params: dict[str, Any]
+    error: ErrorBody | None
+    result: dict[str, Any]
+    links: dict[str, str]
