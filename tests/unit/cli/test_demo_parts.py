@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from offshelf import bootstrap, demo, schemas
+from offshelf import bootstrap, demo
 from offshelf.commands import digits, own_service
 from offshelf.errors import DependencyError
 from offshelf.heads import splits
 from offshelf.queue import embedded
+from offshelf.schemas import datasets, heads
 from offshelf.settings import Settings
 from offshelf_client import RandomSplit
 
@@ -48,13 +49,13 @@ def test_files_that_are_there_are_not_written_again(written: digits.Digits) -> N
 
 def test_split_is_the_one_that_the_service_makes(written: digits.Digits) -> None:
     train, test = digits.split(written, RandomSplit(40, seed=3))
-    wanted = schemas.RandomSplit(train_per_class=40, seed=3)
+    wanted = heads.RandomSplit(train_per_class=40, seed=3)
     paths = [f"{file.parent.name}/{file.name}" for file in written.files]
     items = [
-        schemas.DatasetItem(path=path, label=str(label), sha256="0", bytes=1)
+        datasets.DatasetItem(path=path, label=str(label), sha256="0", bytes=1)
         for path, label in zip(paths, written.labels.tolist(), strict=True)
     ]
-    dataset = schemas.Dataset(
+    dataset = datasets.Dataset(
         id="d1", owner="default", name="", created_s=0, classes=list("0123456789"), items=items
     )
     theirs = splits.split_items(dataset, wanted)

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 import offshelf_client
-from offshelf import schemas
 from offshelf.datasets.protocol_import import id_of_copy, summary
+from offshelf.schemas import base, datasets, heads
 from tests.unit.cli.test_cli import answer, fake, run  # noqa: F401  # a fixture
 from tests.unit.client.fake_service import (
     METRICS,
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
 NAME = "caltech101-15"
 
 
-def report(number: int, value: float) -> schemas.ProtocolReport:
-    row = schemas.PublishedRow(
+def report(number: int, value: float) -> heads.ProtocolReport:
+    row = heads.PublishedRow(
         method="alexnet fc7, svm", value=100 * value, metric="mean_class_accuracy",
         source="this run",
     )  # fmt: skip
     figures = {"mean_class_accuracy": value, "accuracy": 0.5}
-    return schemas.ProtocolReport(
+    return heads.ProtocolReport(
         protocol=NAME, split=str(number), number=number, trained=30, tested=4, unscored=0,
         figures=figures, table=[row],
     )  # fmt: skip
 
 
 def card(number: int, value: float) -> dict[str, Any]:
-    return schemas.Head(
+    return heads.Head(
         id=f"h{number}", owner="default", name="", kind="svm", C=2.0, classes=["ant", "bass"],
         spec={"backbone": "alexnet", "tap": "fc7", "view": "warp"}, fingerprint="f" * 64,
-        weights=schemas.WeightsBody(**WEIGHTS), dataset="ds-1", split={"number": number},
-        train=schemas.Metrics(**METRICS), test=schemas.Metrics(**METRICS), created_s=1.0,
+        weights=base.WeightsBody(**WEIGHTS), dataset="ds-1", split={"number": number},
+        train=heads.Metrics(**METRICS), test=heads.Metrics(**METRICS), created_s=1.0,
         versions={}, warnings=["one image is broken"], protocol=report(number, value),
     ).model_dump(mode="json")  # fmt: skip
 
@@ -63,7 +63,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def service(fake: FakeService, data: Path) -> FakeService:  # noqa: F811
     """It has not the data set yet; its three heads reach 80, 90 and 70 per cent."""
-    body = schemas.DatasetBody(
+    body = datasets.DatasetBody(
         id="ds-1", name="data", created_s=1.0, classes=["ant", "bass"], total=34, skipped=[],
         counts={"ant": 17, "bass": 17}, protocol=summary(protocol(NAME).read(data)),
     ).model_dump(mode="json")  # fmt: skip
@@ -234,7 +234,7 @@ def test_a_head_s_card_has_the_protocol_s_table(service: FakeService) -> None:
     assert "alexnet fc7, svm" in shown
     precise = {"positives": 1, "negatives": 1, "left_out": 0, "ap_11pt": 0.5, "ap_all_point": 0.25}
     many = {"images": 4, "map_11pt": 0.5, "map_all_point": 0.25, "precision": {"ant": precise}}
-    metrics = schemas.Metrics(**many).model_dump(mode="json")
+    metrics = heads.Metrics(**many).model_dump(mode="json")
     body = card(1, 0.8) | {"multi_label": True, "test": metrics, "train": metrics, "protocol": None}
     service.routes["GET", "/v1/heads/h1"] = answer(body)
     lines = [line.split() for line in run("heads", "show", "h1").stdout.splitlines()]
@@ -249,7 +249,7 @@ def test_metrics_are_never_mixed_in_a_table() -> None:
     from offshelf.commands.figures import published_table
 
     rows = [
-        schemas.PublishedRow(method=m, value=v, metric=metric, source="x")
+        heads.PublishedRow(method=m, value=v, metric=metric, source="x")
         for m, v, metric in (
             ("a", 1.0, "map_11pt"),
             ("b", 2.0, "map_all_point"),

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from python_multipart import parse_form
 
-from offshelf import schemas
+from offshelf.schemas import backbones, base, features, heads, jobs, transforms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,18 +30,18 @@ METRICS = {
 
 def head_card(head_id: str = "h1") -> dict[str, Any]:
     """A head as the server shows it."""
-    return schemas.Head(
+    return heads.Head(
         id=head_id, owner="default", name="", kind="svm", C=1.0, classes=["a", "b"],
         spec={"backbone": "alexnet", "tap": "fc7"}, fingerprint="f" * 64,
-        weights=schemas.WeightsBody(**WEIGHTS), dataset="d1", split=None,
-        train=schemas.Metrics(**METRICS), test=schemas.Metrics(**METRICS), created_s=1.0,
+        weights=base.WeightsBody(**WEIGHTS), dataset="d1", split=None,
+        train=heads.Metrics(**METRICS), test=heads.Metrics(**METRICS), created_s=1.0,
         versions={"scikit-learn": "1"},
     ).model_dump(mode="json")  # fmt: skip
 
 
 def transform_card(transform_id: str = "w1") -> dict[str, Any]:
     """A transform as the server shows it."""
-    return schemas.Transform(
+    return transforms.Transform(
         id=transform_id, owner="default", name="", step=f"whiten:{transform_id}",
         feature_set="f1", tap="fc7", fingerprint="f" * 64, inputs=8, dimensions=3, epsilon=0.1,
         spec={"backbone": "alexnet", "tap": "fc7", "normalisation": "l2"}, samples=20,
@@ -56,22 +56,22 @@ def job_body(job_id: str = "j1", state: str = "queued", **more: Any) -> dict[str
         "total": 0, "done": 0, "failed": 0, "attempts": 0, "params": {}, "error": None,
         "result": {}, "links": {},
     }  # fmt: skip
-    return schemas.JobBody(id=job_id, state=state, **{**fields, **more}).model_dump(mode="json")
+    return jobs.JobBody(id=job_id, state=state, **{**fields, **more}).model_dump(mode="json")
 
 
 def backbone_body(name: str = "alexnet", *, present: bool = False) -> dict[str, Any]:
     """A backbone as the server shows it."""
-    tap = schemas.TapBody(
+    tap = backbones.TapBody(
         name="fc7", shape=[4096], stride=None, receptive_field=None, pre=True, kind="vector"
     )
     preprocessing = {"resize": 256, "crop": 224, "interpolation": "bilinear"}
     variants = [
-        schemas.VariantBody(
+        backbones.VariantBody(
             name=variant, top1=56.5, licence="free", preprocessing=preprocessing, present=present
         )
         for variant in ("IMAGENET1K_V1", "IMAGENET1K_V2")
     ]
-    return schemas.BackboneBody(
+    return backbones.BackboneBody(
         name=name, taps=[tap], aliases={"penultimate": "fc7"}, preprocessing=preprocessing,
         classes=1000, paper="", weights={"present": present}, default=True, variants=variants,
         nbytes=244_403_360,
@@ -81,7 +81,7 @@ def backbone_body(name: str = "alexnet", *, present: bool = False) -> dict[str, 
 def problem(status: int, code: str, *, retryable: bool = False, **more: Any) -> httpx.Response:
     """An error as the server tells it."""
     headers = {"Retry-After": str(more.pop("retry_after"))} if "retry_after" in more else {}
-    body = schemas.Problem(
+    body = base.Problem(
         title="Error", status=status, detail=f"told {code}", code=code, retryable=retryable,
         request_id="r1", **more,
     )  # fmt: skip
@@ -158,27 +158,27 @@ def features_answer(request: httpx.Request) -> httpx.Response:
     assert request.headers["accept"] == "application/x-npz"
     files, fields = read_form(request)
     taps = fields["taps"]
-    items: list[schemas.Item] = []
+    items: list[features.Item] = []
     rows: list[NDArray[np.float32]] = []
     for index, (_, name, data) in enumerate(files):
         try:
             rows.append(feature_of(data))
         except UnidentifiedImageError:
-            error = schemas.ErrorBody(code="invalid_image", message="not an image")
-            items.append(schemas.Item(index=index, name=name, status="error", error=error))
+            error = base.ErrorBody(code="invalid_image", message="not an image")
+            items.append(features.Item(index=index, name=name, status="error", error=error))
         else:
             row = len(rows) - 1
-            items.append(schemas.Item(index=index, name=name, status="ok", row=row))
+            items.append(features.Item(index=index, name=name, status="ok", row=row))
     if not rows:
         told = [item.model_dump(mode="json") for item in items]
         return problem(422, "invalid_image", items=told)
     arrays = {tap: np.stack(rows) + number for number, tap in enumerate(taps)}
-    answer = schemas.FeaturesAnswer(
+    answer = features.FeaturesAnswer(
         request_id="r1",
         backbone=fields.get("backbone", ["alexnet"])[0],
-        weights=schemas.WeightsBody(**WEIGHTS),
+        weights=base.WeightsBody(**WEIGHTS),
         taps={
-            tap: schemas.TapAnswer(
+            tap: features.TapAnswer(
                 tap=tap, fingerprint=f"print-{tap}", spec={"tap": tap}, shape=list(array.shape)
             )
             for tap, array in arrays.items()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import offshelf_client as sdk
-from offshelf import schemas
+from offshelf.schemas import base, datasets, heads
 from tests.unit.client.fake_service import (
     WEIGHTS,
     FakeService,
@@ -24,7 +24,7 @@ from tests.unit.client.fake_service import (
     transform_card,
 )
 
-DATASET = schemas.DatasetBody(
+DATASET = datasets.DatasetBody(
     id="d1", name="flowers", created_s=1.0, classes=["a", "b"], counts={"a": 1, "b": 1}, total=2,
     skipped=[],
 ).model_dump(mode="json")  # fmt: skip
@@ -81,19 +81,19 @@ def test_by_a_protocol_all_files_are_packed_but_hidden_ones(tmp_path: Path) -> N
 
 
 def test_a_data_set_tells_its_protocol_and_a_head_its_figures() -> None:
-    protocol = schemas.DatasetProtocol(
+    protocol = datasets.DatasetProtocol(
         name="voc2007", multi_label=True, metrics=["map_11pt"], regions=["person"], counts={"a": 1},
-        splits=[schemas.SplitCounts(name="train/test", train=3, val=2, test=4)],
+        splits=[datasets.SplitCounts(name="train/test", train=3, val=2, test=4)],
     )  # fmt: skip
-    row = schemas.PublishedRow(method="m", value=77.7, metric="map_11pt", source="s")
-    report = schemas.ProtocolReport(
+    row = heads.PublishedRow(method="m", value=77.7, metric="map_11pt", source="s")
+    report = heads.ProtocolReport(
         protocol="voc2007", split="train/test", number=1, trained=5, tested=4, unscored=1,
         figures={"map_11pt": 0.5}, table=[row],
     )  # fmt: skip
-    precision = schemas.ClassPrecision(
+    precision = heads.ClassPrecision(
         positives=2, negatives=1, left_out=1, ap_11pt=0.5, ap_all_point=None
     )
-    metrics = schemas.Metrics(images=4, map_11pt=0.5, precision={"a": precision})
+    metrics = heads.Metrics(images=4, map_11pt=0.5, precision={"a": precision})
     card = head_card() | {
         "multi_label": True, "regions": ["person"], "protocol": report.model_dump(mode="json"),
         "test": metrics.model_dump(mode="json"),
@@ -170,23 +170,23 @@ def test_folder_without_images_and_missing_folder_are_told(tmp_path: Path) -> No
 def predictions(request: httpx.Request) -> httpx.Response:
     """Label by the first byte; what starts with `x` is no image."""
     files, _ = read_form(request)
-    found: list[schemas.Prediction] = []
+    found: list[heads.Prediction] = []
     for index, (_, name, data) in enumerate(files):
         if data[:1] == b"x":
-            error = schemas.ErrorBody(code="invalid_image", message="not an image")
-            found.append(schemas.Prediction(index=index, name=name, status="error", error=error))
+            error = base.ErrorBody(code="invalid_image", message="not an image")
+            found.append(heads.Prediction(index=index, name=name, status="error", error=error))
         else:
             scores = {"a": float(data[0]), "b": 98.5}
             label = max(scores, key=lambda k: scores[k])
             ok: dict[str, Any] = {"index": index, "name": name, "status": "ok"}
-            found.append(schemas.Prediction(**ok, label=label, scores=scores))
+            found.append(heads.Prediction(**ok, label=label, scores=scores))
     if all(p.status == "error" for p in found):
         return problem(422, "invalid_image", items=[
             p.model_dump(mode="json", include={"index", "name", "status", "error"}) for p in found
         ])  # fmt: skip
-    answer = schemas.PredictAnswer(
+    answer = heads.PredictAnswer(
         request_id="r1", head="h1", fingerprint="f", backbone="alexnet",
-        weights=schemas.WeightsBody(**WEIGHTS), predictions=found,
+        weights=base.WeightsBody(**WEIGHTS), predictions=found,
     )  # fmt: skip
     return httpx.Response(200, json=answer.model_dump(mode="json"))
 
