@@ -74,7 +74,8 @@ class ScoreMap:
         """
         columns = self._cells(self.xs, width)
         rows = self._cells(self.ys, height)
-        return self.values[index].astype(np.float32)[rows[:, None], columns]
+        pixels: NDArray[np.float32] = self.values[index].astype(np.float32)[rows[:, None], columns]
+        return pixels
 
     def peak(self, index: int) -> tuple[float, float]:
         """Where a class scores highest, in pixels: the middle of the best cell (x, y).
@@ -91,7 +92,8 @@ class ScoreMap:
     def _cells(edges: Ints, count: int) -> Ints:
         """The cell in which each of `count` even pixels has its centre."""
         centres = (np.arange(count) + 0.5) * (edges[-1] / count)
-        return np.searchsorted(edges, centres, side="right") - 1
+        cells: Ints = np.searchsorted(edges, centres, side="right") - 1
+        return cells
 
 
 def _covering(values: Floats, windows: Ints, xs: Ints, ys: Ints) -> Floats:
