@@ -41,10 +41,11 @@ class Grid:
     offset: float
 
     def units(self, boxes: Boxes, zoom: tuple[float, float], size: tuple[int, int]) -> Boxes:
-        """Boxes (R, 4) of an image in units of a map of `size` (columns, rows), unit i from i to i+1.
+        """Boxes (R, 4) of an image in units of a map of `size` (columns, rows).
 
-        `zoom` is how many pixels of the input one of the image is, across and down. What lies
-        beyond the map ends at its edge; a box takes the room of a unit at least.
+        Unit i is from i to i + 1. `zoom` is how many pixels of the input one of the image is,
+        across and down. What lies beyond the map ends at its edge; a box takes the room of a unit
+        at least.
         """
         scale, limit = np.array([*zoom, *zoom]), np.array(size, np.float64)
         found = (boxes * scale - 0.5 - self.offset) / self.stride + 0.5
@@ -86,9 +87,12 @@ def _level(wanted: Pooling, cells: int, maps: Tensor, units: Boxes) -> Tensor:
     if wanted.kind == "max":  # which takes the first and the last unit
         boxes = np.concatenate([np.floor(units[:, :2]), np.ceil(units[:, 2:]) - 1], axis=1)
     rois = torch.from_numpy(np.insert(boxes, 0, 0, axis=1)).to(maps)
+    pooled: Tensor
     if wanted.kind == "max":
-        return roi_pool(maps[None], rois, cells)
-    return roi_align(maps[None], rois, cells, sampling_ratio=SAMPLES, aligned=True)
+        pooled = roi_pool(maps[None], rois, cells)
+    else:
+        pooled = roi_align(maps[None], rois, cells, sampling_ratio=SAMPLES, aligned=True)
+    return pooled
 
 
 def _means(maps: Tensor, units: Boxes, cells: int) -> Tensor:
@@ -102,7 +106,7 @@ def _means(maps: Tensor, units: Boxes, cells: int) -> Tensor:
     across = torch.from_numpy(_shares(spans, wide, cells)).to(maps)  # (S, cells, W)
     down = torch.from_numpy(_shares(units[:, [1, 3]], high, cells)).to(maps)  # (R, cells, H)
     columns = maps.permute(1, 0, 2) @ across.flatten(0, 1).T  # (H, C, S * cells)
-    columns = columns.unflatten(2, (-1, cells)).permute(2, 0, 1, 3)  # (S, H, C, cells)
+    columns = columns.view(high, -1, len(spans), cells).permute(2, 0, 1, 3)  # (S, H, C, cells)
     parts = []
     for span in range(len(spans)):
         rows = np.flatnonzero(which.ravel() == span)
