@@ -26,6 +26,7 @@ from offshelf.engine.views import view
 from offshelf.engine.windowing import boxes_of, gathered, items_of
 from offshelf.errors import (
     DeadlineExceeded,
+    InvalidParameter,
     OffshelfError,
     UnknownName,
     WorkerError,
@@ -335,6 +336,8 @@ class Extractor:
     ) -> Item:
         began_s = self._clock()
         try:
+            if plan.view.is_regional:
+                raise InvalidParameter(f"view {plan.view} is of boxes: give boxes or windows")
             pixels = cut(decode(image, self._limits), box)
             inputs = view(pixels, plan.view, plan.resident.card.preprocessing)
         finally:

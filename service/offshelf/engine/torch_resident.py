@@ -230,14 +230,15 @@ class TorchResident:
     def _grid(self, tap: str) -> Grid:
         """Where the units of a tap's map lie in an input of any size.
 
-        A vector's map, in the convolutional form, has the stride of the last map before it, and its
-        first unit in the middle of an input of the network's own size.
+        A vector's map, in the convolutional form, has the stride of the last map before it.
         """
         _, known, _, _ = self.resolve_tap(tap)
-        if known.stride is not None and known.offset is not None:
-            return Grid(known.stride, known.offset)
         strides = [one.stride for one in self.card.taps if one.is_map and one.stride is not None]
-        return Grid(strides[-1], (self.card.preprocessing.crop - 1) / 2)
+        middle = (self.card.preprocessing.crop - 1) / 2
+        return Grid(
+            strides[-1] if known.stride is None else known.stride,
+            middle if known.offset is None else known.offset,
+        )
 
     def close(self) -> None:
         """Free the tensors at once: what is left of a graph has cycles, and goes when it may."""
