@@ -16,6 +16,8 @@ SIDES = st.lists(st.integers(1, MAX_SIDE), min_size=1, max_size=MAX_SIDES, uniqu
 @st.composite
 def views(draw: st.DrawFn) -> View:
     kind = draw(st.sampled_from(KINDS))
+    if kind == "maps":
+        return View(kind, draw(SIDES))
     return View(
         kind,
         draw(SIDES) if kind in ("multi_scale", "dense") else (),
