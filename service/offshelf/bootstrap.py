@@ -266,6 +266,7 @@ def _declare_steps(
         trainer=Trainer(settings.train_timeout_s, settings.data_dir / "scratch"),
         metrics=metrics,
         shard_images=settings.shard_images,
+        settings=settings,
     )
     handler = HandingOn(steps, jobs, queue, post)
     broker.add_middleware(Attempts(jobs, handler, settings.max_attempts))

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 
 from offshelf.core.jobs import JobState
 from offshelf.errors import ErrorInfo, JobCancelled, JobConflict, UnknownName
+from offshelf.heads.exports.interface import EXPORT
 from offshelf.queue.jobs import WAITING_TO_TRAIN
 from offshelf.queue.tasks import Step
 from offshelf.schemas.heads import HEAD
 from offshelf.schemas.transforms import TRANSFORM
+from offshelf.settings import Settings
+from offshelf.worker.export_steps import ExportSteps
 from offshelf.worker.feature_steps import FeatureSteps
 from offshelf.worker.head_steps import HeadSteps
 from offshelf.worker.known_datasets import KnownDatasets
@@ -36,7 +39,10 @@ if TYPE_CHECKING:
 
 
 class JobSteps:
-    """`queue.tasks.StepHandler` over the ports of a worker. `clock` gives Unix time."""
+    """`queue.tasks.StepHandler` over the ports of a worker. `clock` gives Unix time.
+
+    `settings` are those of child processes that load networks.
+    """
 
     def __init__(
         self,
@@ -48,6 +54,7 @@ class JobSteps:
         metrics: WorkerMetrics,
         shard_images: int,
         clock: Callable[[], float] = time.time,
+        settings: Settings | None = None,
     ) -> None:
         self._jobs = jobs
         self._queue = queue
@@ -57,9 +64,10 @@ class JobSteps:
         )
         self._heads = HeadSteps(jobs, store, trainer, datasets, clock)
         self._transforms = TransformSteps(jobs, store, trainer, clock)
+        self._exports = ExportSteps(jobs, store, extractor, trainer, settings or Settings(), clock)
 
     def start(self, job_id: str) -> None:
-        """Check what is asked, pin what it means, and enqueue the shards."""
+        """Check what is asked, pin what it means, and enqueue the shards; or make an export."""
         self._run(job_id, self._start)
 
     def shard(self, job_id: str, index: int) -> None:
@@ -101,6 +109,8 @@ class JobSteps:
     def _start(self, job: Job) -> None:
         if job.kind == TRANSFORM:
             self._send_to_training(job)
+        elif job.kind == EXPORT:
+            self._exports.start(job)
         else:
             self._features.start(job)
 

@@ -84,7 +84,9 @@ def tensor(name: str, kind: Any, shape: Sequence[int | str]) -> ValueInfoProto:
     """An input or output of numpy's type `kind`; axes that are named may have any length."""
     from onnx import helper
 
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), shape)
+    return helper.make_tensor_value_info(
+        name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), shape
+    )
 
 
 def model(
