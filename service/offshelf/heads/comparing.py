@@ -92,10 +92,11 @@ def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]
 
 def _figures(a: Head, b: Head) -> list[FigurePair]:
     """Figures that one of them has at least: of the protocol, then of the test and training."""
-    found = []
     ours, theirs = (card.protocol.figures if card.protocol else {} for card in (a, b))
-    for metric in dict.fromkeys([*ours, *theirs]):
-        found.append(_pair("protocol", metric, ours.get(metric), theirs.get(metric)))
+    found = [
+        _pair("protocol", metric, ours.get(metric), theirs.get(metric))
+        for metric in dict.fromkeys([*ours, *theirs])
+    ]
     for side in ("test", "train"):
         for metric in FIGURES:
             pair = _figure(getattr(a, side), metric), _figure(getattr(b, side), metric)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from offshelf.schemas.heads import Head
-    from offshelf.schemas.registry import HeadFilter
     from offshelf.store.interface import Store
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which heads to list: those that are all of what is given."""
+
+    name: str | None = None
+    dataset: str | None = None
+    kind: str | None = None
+    tag: str | None = None
+
+
 def page(
-    store: Store, owner: str, wanted: HeadFilter, after: str | None, limit: int
+    store: Store, owner: str, wanted: Wanted, after: str | None, limit: int
 ) -> tuple[list[Head], bool]:
     """Up to `limit` heads from the one after the id `after`, and whether there are more.
 
@@ -46,7 +56,7 @@ def tagged(store: Store, card: Head) -> Head:
 
 
 def _candidates(
-    store: Store, owner: str, wanted: HeadFilter, standing: dict[tuple[str, str], str]
+    store: Store, owner: str, wanted: Wanted, standing: dict[tuple[str, str], str]
 ) -> Sequence[str]:
     """The ids of heads that may be wanted, sorted."""
     if wanted.tag is not None:
@@ -64,7 +74,7 @@ def _cards(store: Store, owner: str, ids: Sequence[str]) -> Iterator[Head]:
             yield model.load_card(store, owner, head_id)
 
 
-def _fits(card: Head, wanted: HeadFilter) -> bool:
+def _fits(card: Head, wanted: Wanted) -> bool:
     pairs = ((wanted.name, card.name), (wanted.dataset, card.dataset), (wanted.kind, card.kind))
     return all(asked is None or asked == has for asked, has in pairs)
 

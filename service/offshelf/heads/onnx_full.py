@@ -94,8 +94,8 @@ def assembled(head: LinearHead, plan: Plan) -> ModelProto:
         (graph.input, [tensor(INPUT, np.uint8, [IMAGES, "height", "width", 3])]),
         (graph.output, outputs),
     ):
-        del old[:]  # type: ignore[attr-defined]  # a repeated field of protobuf
-        old.extend(new)  # type: ignore[attr-defined]
+        del old[:]
+        old.extend(new)
     graph.initializer.extend([*before.constants, *after.constants])
     graph.name = made.producer_name = "offshelf"
     helper.set_model_props(made, metadata_of(head))
@@ -158,9 +158,9 @@ def _pictures() -> Iterator[NDArray[np.uint8]]:
 def _check_size(resident: TorchResident) -> None:
     if resident.nbytes > MAX_WEIGHT_BYTES:
         raise TooLarge(
-            f"the weights of {resident.card.name} take {resident.nbytes:,} bytes, and one ONNX file "
-            f"holds up to {MAX_WEIGHT_BYTES:,}; the formats safetensors, python and onnx hold the "
-            "head alone"
+            f"the weights of {resident.card.name} take {resident.nbytes:,} bytes, and one ONNX "
+            f"file holds up to {MAX_WEIGHT_BYTES:,}; the formats safetensors, python and onnx hold "
+            "the head alone"
         )
 
 

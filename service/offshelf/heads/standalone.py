@@ -109,7 +109,7 @@ class Head:
             return each
         total = each.sum(axis=1, keepdims=True)
         alike = np.full_like(each, 1 / each.shape[1])
-        return np.divide(each, total, out=alike, where=total > 0)
+        return np.asarray(np.divide(each, total, out=alike, where=total > 0))
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any, Literal
 
 from offshelf.schemas.base import Strict
-from offshelf.schemas.heads import HeadKind
 
 ExportFormat = Literal["safetensors", "python", "onnx", "onnx-full"]
-
-
-class HeadFilter(Strict):
-    """Which heads to list: those that are all of what is given."""
-
-    name: Annotated[str | None, Field(max_length=100)] = None
-    dataset: Annotated[str | None, Field(max_length=80)] = None
-    kind: HeadKind | None = None
-    tag: Annotated[str | None, Field(max_length=64)] = None
 
 
 class HeadRef(Strict):

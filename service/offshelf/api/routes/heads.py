@@ -33,9 +33,8 @@ from offshelf.heads import listing, model, names
 from offshelf.heads.model import LinearHead, params_of
 from offshelf.schemas.base import Page
 from offshelf.schemas.features import Item
-from offshelf.schemas.heads import HEAD, Head, HeadRequest, PredictAnswer, Prediction
+from offshelf.schemas.heads import HEAD, Head, HeadKind, HeadRequest, PredictAnswer, Prediction
 from offshelf.schemas.jobs import JobBody
-from offshelf.schemas.registry import HeadFilter
 
 router = APIRouter(prefix="/v1/heads", tags=["heads"])
 
@@ -64,9 +63,13 @@ def list_heads(
     services: ServicesOf,
     after: After = None,
     limit: Limit = 50,
-    wanted: Annotated[HeadFilter, Query()] = HeadFilter(),  # noqa: B008 - FastAPI's way
+    name: Annotated[str | None, Query(max_length=100)] = None,
+    dataset: Annotated[str | None, Query(max_length=80)] = None,
+    kind: HeadKind | None = None,
+    tag: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Page[Head]:
     """All heads, or those of a name, dataset, kind and tag, by id."""
+    wanted = listing.Wanted(name, dataset, kind, tag)
     found, more = listing.page(services.store, OWNER, wanted, after, limit)
     return Page(items=found, has_more=more, after=found[-1].id if more else None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 # ruff: noqa: TC001, TC003 - FastAPI reads the annotations of routes at run time
 import json
 from collections.abc import Iterator
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import StreamingResponse
@@ -36,7 +36,7 @@ router = APIRouter(prefix="/v1/heads", tags=["heads"])
 CHUNK_BYTES: Final = 4 << 20
 
 TagName = Annotated[str, Path(description="A word, for example `prod`.")]
-FILE: Final = {
+FILE: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The file; `Repr-Digest` and `ETag` have its sha256.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},

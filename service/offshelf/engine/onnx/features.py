@@ -59,7 +59,7 @@ class FeatureNetwork(nn.Module):
             pixels = pixels.flip(1)
         (values,) = self.network((pixels / 255 - self.mean) / self.std)
         pooled = self._pooled(arranged(self._tap.layout, values))
-        merged = merge(self._output.merge, pooled.unflatten(0, (-1, inputs.shape[1])))
+        merged = merge(self._output.merge, pooled.reshape(-1, inputs.shape[1], *pooled.shape[1:]))
         return self._normalised(merged).flatten(1)
 
     def _pooled(self, values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Writes ONNX graphs node by node, so that what is ours in an exported file is what it says here."""
+"""Writes ONNX graphs node by node: what is ours in an exported file is what stands here."""
 
 from __future__ import annotations
 
@@ -84,9 +84,8 @@ def tensor(name: str, kind: Any, shape: Sequence[int | str]) -> ValueInfoProto:
     """An input or output of numpy's type `kind`; axes that are named may have any length."""
     from onnx import helper
 
-    return helper.make_tensor_value_info(
-        name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), shape
-    )
+    dtype = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    return helper.make_tensor_value_info(name, dtype, shape)
 
 
 def model(

@@ -160,7 +160,7 @@ class _Maker:
         return op("Where", upright, side, wide), op("Where", upright, high, side)
 
     def _start(self, size: str, place: float, *, backwards: bool = False) -> str:
-        """Where a cut begins on an axis; half pixels round to even, from the other end if need be."""
+        """Where a cut begins on an axis; half pixels round to even, `backwards` from the end."""
         op, constant = self._nodes.op, self._nodes.constant
         free = op("Sub", size, constant(float(self._pre.crop)))
         start = op("Round", op("Mul", free, constant(place)))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from offshelf.registry import Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from offshelf.heads.model import LinearHead
     from offshelf.schemas.heads import Head
 

@@ -23,7 +23,7 @@ def pack(head: LinearHead) -> bytes:
     outputs = add_head(nodes, FEATURES, head)
     inputs = [tensor(FEATURES, np.float32, [IMAGES, head.coef.shape[1]])]
     made = model([nodes], inputs, outputs, metadata_of(head))
-    return made.SerializeToString(deterministic=True)
+    return bytes(made.SerializeToString(deterministic=True))
 
 
 FORMATS.add("onnx", Format("onnx", ".onnx", "application/octet-stream", pack))
