@@ -29,7 +29,7 @@ ExportKind: TypeAlias = Literal["safetensors", "python", "onnx", "onnx-full"]
 State: TypeAlias = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 
 
-def read(kind: type[T], data: Any, **converted: Any) -> T:
+def read(kind: type[T], data: Any, /, **converted: Any) -> T:
     """Make a record of JSON: `converted` first, other known fields as they stand.
 
     Raises UnexpectedAnswer when a field without default is missing.

@@ -169,7 +169,7 @@ def _row(info: HeadInfo) -> tuple[str, ...]:
     created = datetime.fromtimestamp(info.created_s, UTC)
     return (
         info.id,
-        info.ref if info.name else "-",
+        info.ref if info.version else info.name or "-",
         ", ".join(info.tags) or "-",
         f"{info.spec.get('backbone')}/{info.spec.get('tap')}",
         info.kind,
