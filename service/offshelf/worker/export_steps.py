@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from offshelf.core.jobs import JobState
 from offshelf.core.normalisation import Chain
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from offshelf.store.interface import Store
     from offshelf.worker.interface import Extractor
     from offshelf.worker.training import Trainer
+
+# The child has no use for them, and addresses may have passwords in them.
+SECRET: Final = {"redis_url", "store_url"}
 
 
 class ExportSteps:
@@ -90,7 +93,8 @@ class ExportSteps:
     def _prepare(self, workdir: Path, head: LinearHead) -> None:
         """Give the child process what it reads."""
         (workdir / "head.safetensors").write_bytes(pack(head))
-        (workdir / "settings.json").write_text(self._settings.model_dump_json())
+        settings = self._settings.model_dump_json(exclude=SECRET)
+        (workdir / "settings.json").write_text(settings)
         (workdir / "store").mkdir()
         chain = Chain.parse(model.params_of(head.card).normalize)
         for digest, _ in chain.before_whitening():
