@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from offshelf.engine.extractor import Plan
 
+pytestmark = pytest.mark.timeout(400)  # torch's exporter takes seconds, and more where others run
+
 LIMITS = Limits(1 << 26, 1 << 26)
 TOLERANCE = 1e-4
 
@@ -138,5 +140,5 @@ def test_images_of_one_size_may_go_together() -> None:
         extractor.close(20)
     (scores,) = session.run(["scores"], {"images": np.stack([np.asarray(p) for p in pictures])})
     assert np.allclose(scores, head.scores(rows), atol=TOLERANCE)
-    with pytest.raises(Exception, match="Got invalid dimensions|Unexpected input data type"):
+    with pytest.raises(Exception, match=r"Got invalid dimensions"):
         session.run(["scores"], {"images": np.zeros((1, 50, 50, 4), np.uint8)})

@@ -31,7 +31,10 @@ from tests.unit.heads.cards import card
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PARAMS = FeatureParams(taps=["penultimate"], view="ten_crop", normalize="l2")
+# A child process imports torch, loads a network and exports it.
+pytestmark = pytest.mark.timeout(400)
+
+PARAMS = FeatureParams(taps=["penultimate"], normalize="l2")
 
 
 class OneJob:
