@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from offshelf.core.jobs import JobState
 from offshelf.core.normalisation import Chain
+from offshelf.engine.onnx.nodes import needs_onnx
 from offshelf.heads import model
 from offshelf.heads.exports.interface import EXPORT
 from offshelf.heads.exports.safetensors_file import pack
@@ -58,6 +59,7 @@ class ExportSteps:
         request = ExportJob.model_validate(job.params)
         key = layout.head_export(job.owner, request.head, request.format)
         if not self._store.exists(key):
+            needs_onnx("onnx", "onnxscript", "onnxruntime")
             self._jobs.advance(job.id, JobState.RUNNING, stage="exporting")
             head = model.load(self._store, job.owner, request.head)
             self._check_here(head)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from offshelf.core.batching import Lane
 from offshelf.core.jobs import Job, JobState
 from offshelf.engine.extractor import Extractor
 from offshelf.engine.torch_engine import TorchEngine
-from offshelf.errors import FingerprintMismatch, JobCancelled, UnknownName
+from offshelf.errors import FingerprintMismatch, JobCancelled, NotAcceptable, UnknownName
 from offshelf.heads import model
 from offshelf.heads.model import LinearHead
 from offshelf.schemas.features import FeatureParams
@@ -161,4 +162,13 @@ def test_a_head_that_was_deleted_meanwhile_is_unknown(
 ) -> None:
     store, jobs = ObjectStore.open("memory://"), OneJob({**ASKED, "head": "head-9"})
     with pytest.raises(UnknownName, match="head-9"):
+        steps(jobs, store, extractor, settings).start(jobs.job)
+
+
+def test_a_worker_without_onnx_says_what_to_install(
+    extractor: Extractor, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, jobs = ObjectStore.open("memory://"), OneJob(ASKED)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(NotAcceptable, match=r"needs onnxscript .* pip install 'offshelf\[onnx\]'"):
         steps(jobs, store, extractor, settings).start(jobs.job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
 OPSET: Final = 20
 # The version of the file format that came with this opset; readers refuse newer ones.
 IR_VERSION: Final = 9
-ADVICE: Final = "ONNX exports need onnx on the server: pip install 'offshelf[onnx]'"
 
 
-def needs_onnx() -> None:
-    """NotAcceptable, with what to install, where the onnx package is missing."""
-    try:
-        import onnx  # noqa: F401 - only looked for
-    except ImportError as error:
-        raise NotAcceptable(ADVICE) from error
+def needs_onnx(*packages: str) -> None:
+    """NotAcceptable, with what to install, unless these packages are here."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise NotAcceptable(
+            f"this export needs {', '.join(missing)} where it is made: pip install 'offshelf[onnx]'"
+        )
 
 
 @dataclass(slots=True)

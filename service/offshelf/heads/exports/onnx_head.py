@@ -18,7 +18,7 @@ FEATURES: Final = "features"
 
 def pack(head: LinearHead) -> bytes:
     """A model from `features` (N, D) float32 to the outputs of `heads.onnx_scores.add_head`."""
-    needs_onnx()
+    needs_onnx("onnx")
     nodes = Nodes("head")
     outputs = add_head(nodes, FEATURES, head)
     inputs = [tensor(FEATURES, np.float32, [IMAGES, head.coef.shape[1]])]
