@@ -426,6 +426,19 @@ class FigurePair:
 
 
 @dataclass(frozen=True, slots=True)
+class Significance:
+    """McNemar's exact test on the test samples that both heads scored.
+
+    `a_only` samples only head a has right, `b_only` only b; `p_value` is two-sided.
+    """
+
+    samples: int
+    a_only: int
+    b_only: int
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
 class HeadComparison:
     """Two heads side by side.
 
@@ -440,6 +453,7 @@ class HeadComparison:
     training: tuple[Difference, ...]
     data: tuple[Difference, ...]
     figures: tuple[FigurePair, ...]
+    significance: Significance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -589,9 +603,11 @@ def comparison_of(data: Any) -> HeadComparison:
         field: tuple(read(Difference, one) for one in _tuple(data, field))
         for field in ("features", "training", "data")
     }
+    chance = _field(data, "significance")
     return read(
         HeadComparison,
         data,
+        significance=None if chance is None else read(Significance, chance),
         a=read(HeadRef, _field(data, "a")),
         b=read(HeadRef, _field(data, "b")),
         reasons=_tuple(data, "reasons"),

@@ -140,6 +140,15 @@ def _compared(found: HeadComparison) -> str:
     ]
     parts = [table((*titles, "difference"), figures)]
     parts += ["", table(titles, differing)] if differing else ["", "nothing differs"]
+    chance = found.significance
+    if chance is not None:
+        parts += [
+            "",
+            (
+                f"right on {chance.a_only} images only {found.a}, on {chance.b_only} only "
+                f"{found.b}, of {chance.samples}: p = {chance.p_value:.3g} (McNemar)"
+            ),
+        ]
     fair = "fair: the same data and split" if found.fair else "not fair"
     return "\n".join([*parts, "", fair, *(f"- {reason}" for reason in found.reasons)])
 

@@ -285,6 +285,7 @@ def test_heads_are_compared(fake: FakeService) -> None:
     metrics = a.train.model_copy(update={"accuracy": 0.8})
     b = a.model_copy(update={"id": "h2", "version": 2, "C": 10.0, "test": metrics})
     told = compared(a, b).model_dump(mode="json")
+    told["significance"] = {"samples": 9, "a_only": 0, "b_only": 3, "p_value": 0.25}
     fake.routes["GET", "/v1/heads/compare"] = answer(told)
     result = run("heads", "compare", "h1", "h2")
     assert result.exit_code == 0, result.output
@@ -292,6 +293,7 @@ def test_heads_are_compared(fake: FakeService) -> None:
     assert fake.requests[-1].url.query == b"head=h1&head=h2"
     assert ["test", "accuracy", "75.0", "%", "80.0", "%", "+5.00"] in lines
     assert ["training", "C", "1.0", "10.0"] in lines
+    assert "right on 0 images only birds:1, on 3 only birds:2, of 9: p = 0.25" in result.stdout
     assert lines[-1] == ["fair:", "the", "same", "data", "and", "split"]
     assert json.loads(run("heads", "compare", "h1", "h2", "--json").stdout)["fair"] is True
 

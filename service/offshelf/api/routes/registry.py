@@ -19,6 +19,7 @@ from offshelf.errors import InvalidParameter, UnknownName
 from offshelf.heads import listing, model, names, tags
 from offshelf.heads.comparing import compared
 from offshelf.heads.exports.interface import EXPORT, FORMATS, File, Format, repr_digest
+from offshelf.heads.significance import significance
 from offshelf.schemas.heads import Head
 from offshelf.schemas.jobs import JobBody
 from offshelf.schemas.registry import (
@@ -58,12 +59,14 @@ def compare_heads(
 ) -> HeadComparison:
     """What differs in features, training and data, and the figures of both.
 
-    `fair` says whether their test figures may be set against each other.
+    `fair` says whether their test figures may be set against each other; `significance` is
+    McNemar's test, where the test scores of both are on record.
     """
     if len(head) != 2:
         raise InvalidParameter(f"compare takes two heads, as head=A&head=B, not {len(head)}")
     a, b = (names.resolve(services.store, OWNER, one) for one in head)
-    return compared(a, b)
+    chance = significance(services.store, a, b)
+    return compared(a, b).model_copy(update={"significance": chance})
 
 
 @router.put(
