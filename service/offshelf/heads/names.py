@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from offshelf.schemas.heads import Head
     from offshelf.store.interface import Store
 
+# A step that is run again claimed a version moments ago, so its claim is among the newest.
+LOOK_BACK: Final = 32
 _REF: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99})(?::([A-Za-z0-9._-]{1,64}))?")
 
 
@@ -57,7 +59,7 @@ class Ref:
 def claim(store: Store, owner: str, name: str, head_id: str) -> int:
     """The version of a name that is this head's: what it claimed before, or else the next."""
     claimed = _claims(store, owner, name)
-    for version in reversed(claimed):
+    for version in reversed(claimed[-LOOK_BACK:]):
         if _claimant(store, owner, name, version) == head_id:
             return version
     version = max(claimed, default=0)
