@@ -23,7 +23,7 @@ from offshelf.queue import connection
 from offshelf.queue.broker import Attempts, JobBroker
 from offshelf.queue.embedded import EmbeddedValkey
 from offshelf.queue.jobs import RedisJobs
-from offshelf.queue.tasks import BULK, DramatiqJobQueue, Step, declare_actors
+from offshelf.queue.tasks import BULK, PLANNING, DramatiqJobQueue, Step, declare_actors
 from offshelf.worker.metrics import WorkerMetrics
 from offshelf.worker.steps import JobSteps
 from offshelf.worker.training import Trainer
@@ -244,7 +244,7 @@ def test_a_step_that_crashed_its_worker_too_often_is_not_started_again(rig: Rig)
     assert error is not None
     assert error.code == "job_failed"
     assert "started 3 times" in error.message
-    rig.until(lambda: rig.broker.dead_letters(BULK) == 1)
+    rig.until(lambda: rig.broker.dead_letters(PLANNING) == 1)
 
 
 def test_a_running_extraction_is_cancelled(rig: Rig) -> None:
