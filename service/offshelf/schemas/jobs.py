@@ -26,12 +26,12 @@ class JobBody(Strict):
     total: int
     done: int
     failed: int
-    reused: int
-    computed: int
-    images_per_s: float | None
-    left_s: float | None
     attempts: int
     params: dict[str, Any]
     error: ErrorBody | None
     result: dict[str, Any]
     links: dict[str, str]
+    reused: int = 0
+    computed: int = 0
+    images_per_s: float | None = None
+    left_s: float | None = None

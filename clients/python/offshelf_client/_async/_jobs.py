@@ -64,7 +64,8 @@ class AsyncFeatureSets:
 
         The parameters are those of `client.features`. Features that are there are not extracted
         again, by this or by heads. `deterministic` fixes which images run together, so that runs
-        that were interrupted give the same bytes as others. Raises UnknownNameError, InvalidParameterError. Example:
+        that were interrupted give the same bytes as others. Raises UnknownNameError,
+        InvalidParameterError. Example:
         `job = await client.feature_sets.create(dataset, taps=["fc6", "fc7:pre"])`.
         """
         params = feature_params(backbone, taps, view, pool, normalize, weights, merge)

@@ -65,7 +65,8 @@ class FeatureSets:
 
         The parameters are those of `client.features`. Features that are there are not extracted
         again, by this or by heads. `deterministic` fixes which images run together, so that runs
-        that were interrupted give the same bytes as others. Raises UnknownNameError, InvalidParameterError. Example:
+        that were interrupted give the same bytes as others. Raises UnknownNameError,
+        InvalidParameterError. Example:
         `job = client.feature_sets.create(dataset, taps=["fc6", "fc7:pre"])`.
         """
         params = feature_params(backbone, taps, view, pool, normalize, weights, merge)
