@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ from offshelf.errors import DependencyError, InvalidParameter
 from offshelf.queue.connection import PREFIX, text, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 # A cache that is slower than this is no help.
 ANSWER_S: Final = 1.0
@@ -48,20 +49,29 @@ class RedisValues:
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The value of each key, or None."""
-        self.check()
-        with translated():
+        with self._using():
             found: Any = self._client.mget([_name(key) for key in keys]) if keys else []
         return list(found)
 
     def put(self, values: Mapping[bytes, bytes]) -> None:
         """Keep values."""
-        self.check()
-        with translated():
+        with self._using():
             self._client.mset({_name(key): value for key, value in values.items()})
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """Checked; and again after an error, since a server that comes back may have forgotten."""
+        self.check()
+        try:
+            with translated():
+                yield
+        except DependencyError:
+            self._checked = False
+            raise
 
     def check(self) -> None:
         """Once: that it is not the broker's server, and that its size is bounded."""

@@ -27,6 +27,7 @@ class DictValues:
         self.closed = False
         self.gate = threading.Event()
         self.gate.set()
+        self.written = threading.Event()
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         self.trips += 1
@@ -39,6 +40,7 @@ class DictValues:
         if self.away:
             raise DependencyError("away")
         self.held.update(values)
+        self.written.set()
 
     def close(self) -> None:
         self.closed = True
