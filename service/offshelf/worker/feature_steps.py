@@ -19,6 +19,7 @@ from offshelf.worker.extraction import ShardExtraction, Work
 from offshelf.worker.planning import (
     Pinned,
     check_request,
+    feature_set_id_of,
     params_of,
     request_of,
 )
@@ -181,7 +182,7 @@ class FeatureSteps:
             kept += shard.kept.tolist()
             errors.update(shard.errors)
         return FeatureSet(
-            id=pinned.feature_set_id(request.dataset),
+            id=feature_set_id_of(job),
             owner=job.owner,
             dataset=request.dataset,
             created_s=self._clock(),

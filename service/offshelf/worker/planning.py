@@ -107,6 +107,11 @@ def head_id_of(job: Job) -> str:
     return f"head-{job.id}"
 
 
+def feature_set_id_of(job: Job) -> str:
+    """The id of a job's feature set: the same in every run of the job, and of any other like it."""
+    return Pinned.of(job).feature_set_id(request_of(job).dataset)
+
+
 def check_request(dataset: Dataset, description: Description | None, request: Request) -> None:
     """InvalidParameter now, and not after hours of extraction."""
     if not dataset.items:
