@@ -13,6 +13,7 @@ from offshelf.engine.onnx.nodes import needs_onnx
 from offshelf.heads import model
 from offshelf.heads.exports.interface import EXPORT
 from offshelf.heads.exports.safetensors_file import pack
+from offshelf.queue.tasks import Step
 from offshelf.schemas.registry import ExportJob, ExportRecord
 from offshelf.store import layout
 from offshelf.worker.watching import watch
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from offshelf.core.jobs import Job
     from offshelf.heads.model import LinearHead
-    from offshelf.queue.interface import Jobs
+    from offshelf.queue.interface import Jobs, StepQueue
     from offshelf.settings import Settings
     from offshelf.store.interface import Store
     from offshelf.worker.interface import Extractor
@@ -33,9 +34,10 @@ SECRET: Final = {"redis_url", "store_url"}
 
 
 class ExportSteps:
-    """The one step of an export's job. `clock` gives Unix time.
+    """The steps of an export's job. `clock` gives Unix time.
 
-    It is the first step, which goes on to a worker that has the weights where this one has not.
+    The work is its only shard, which goes on to a worker that has the weights where this one has
+    not, and waits among the shards of others.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class ExportSteps:
         jobs: Jobs,
         store: Store,
         extractor: Extractor,
+        queue: StepQueue,
         trainer: Trainer,
         settings: Settings,
         clock: Callable[[], float],
@@ -50,17 +53,22 @@ class ExportSteps:
         self._jobs = jobs
         self._store = store
         self._extractor = extractor
+        self._queue = queue
         self._trainer = trainer
         self._settings = settings
         self._clock = clock
 
     def start(self, job: Job) -> None:
+        """Enqueue the making of the file."""
+        self._jobs.advance(job.id, JobState.RUNNING, stage="exporting")
+        self._queue.enqueue(Step.SHARD, job.id, 0)
+
+    def make(self, job: Job) -> None:
         """Make the file, unless it is there already."""
         request = ExportJob.model_validate(job.params)
         key = layout.head_export(job.owner, request.head, request.format)
         if not self._store.exists(key):
             needs_onnx("onnx", "onnxscript", "onnxruntime")
-            self._jobs.advance(job.id, JobState.RUNNING, stage="exporting")
             head = model.load(self._store, job.owner, request.head)
             self._check_here(head)
             record = self._made(job, head, request)

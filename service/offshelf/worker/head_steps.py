@@ -77,14 +77,14 @@ class HeadSteps:
         if not isinstance(request, HeadRequest):
             raise InvalidParameter(f"job {job.id} is not for a head")
         dataset = self._datasets.dataset(job.owner, request.dataset)
-        (fingerprint,) = pinned.fingerprints.values()
+        (shelf,) = pinned.shelves.values()
         total = len(dataset.items)
         with self._trainer.workdir() as folder:
             workdir = Path(folder)
             matrix = read_matrix(
                 self._store,
                 dataset.id,
-                fingerprint,
+                shelf,
                 pinned.shards(total),
                 total,
                 workdir / "X.npy",

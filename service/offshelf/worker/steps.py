@@ -20,6 +20,7 @@ from offshelf.queue.tasks import Step
 from offshelf.schemas.heads import HEAD
 from offshelf.schemas.transforms import TRANSFORM
 from offshelf.settings import Settings
+from offshelf.worker.content_cache import ContentCache
 from offshelf.worker.export_steps import ExportSteps
 from offshelf.worker.feature_steps import FeatureSteps
 from offshelf.worker.head_steps import HeadSteps
@@ -53,6 +54,7 @@ class JobSteps:
         trainer: Trainer,
         metrics: WorkerMetrics,
         shard_images: int,
+        cache: ContentCache | None = None,
         clock: Callable[[], float] = time.time,
         settings: Settings | None = None,
     ) -> None:
@@ -60,19 +62,32 @@ class JobSteps:
         self._queue = queue
         datasets = KnownDatasets(store)
         self._features = FeatureSteps(
-            jobs, store, extractor, queue, metrics, datasets, shard_images, clock
+            jobs,
+            store,
+            extractor,
+            queue,
+            metrics,
+            datasets,
+            cache or ContentCache(None, metrics),
+            shard_images,
+            clock,
         )
         self._heads = HeadSteps(jobs, store, trainer, datasets, clock)
         self._transforms = TransformSteps(jobs, store, trainer, clock)
-        self._exports = ExportSteps(jobs, store, extractor, trainer, settings or Settings(), clock)
+        self._exports = ExportSteps(
+            jobs, store, extractor, queue, trainer, settings or Settings(), clock
+        )
 
     def start(self, job_id: str) -> None:
-        """Check what is asked, pin what it means, and enqueue the shards; or make an export."""
+        """Check what is asked, pin what it means, and enqueue the shards."""
         self._run(job_id, self._start)
 
     def shard(self, job_id: str, index: int) -> None:
-        """Extract one shard, unless it is there already; the last one enqueues `finish`."""
-        self._run(job_id, lambda job: self._features.shard(job, index))
+        """Extract one shard, unless it is there already; the last one enqueues `finish`.
+
+        An export has one, which makes the file.
+        """
+        self._run(job_id, lambda job: self._shard(job, index))
 
     def finish(self, job_id: str) -> None:
         """Write the manifest of a feature set; send a head to training."""
@@ -113,6 +128,12 @@ class JobSteps:
             self._exports.start(job)
         else:
             self._features.start(job)
+
+    def _shard(self, job: Job, index: int) -> None:
+        if job.kind == EXPORT:
+            self._exports.make(job)
+        else:
+            self._features.shard(job, index)
 
     def _finish(self, job: Job) -> None:
         if job.kind == HEAD:

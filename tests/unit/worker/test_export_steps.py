@@ -28,6 +28,7 @@ from offshelf.worker.planning import weights_body
 from offshelf.worker.training import Trainer
 from tests.reference.pictures import encode, picture
 from tests.unit.heads.cards import card
+from tests.unit.worker.fakes import ListQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +82,7 @@ def trained(extractor: Extractor, store: ObjectStore, **more: Any) -> LinearHead
 
 def steps(jobs: OneJob, store: ObjectStore, extractor: Extractor, settings: Settings) -> Any:
     trainer = Trainer(timeout_s=300, scratch=settings.data_dir / "scratch")
-    return ExportSteps(jobs, store, extractor, trainer, settings, lambda: 5.0)
+    return ExportSteps(jobs, store, extractor, ListQueue(), trainer, settings, lambda: 5.0)
 
 
 ASKED = {"head": "head-1", "format": "onnx-full", "backbone": "embednet", "weights": None}
@@ -92,7 +93,7 @@ def test_the_file_is_made_once_and_agrees_with_the_service(
 ) -> None:
     store, jobs = ObjectStore.open("memory://"), OneJob(ASKED)
     made = trained(extractor, store, kind="logreg")
-    steps(jobs, store, extractor, settings).start(jobs.job)
+    steps(jobs, store, extractor, settings).make(jobs.job)
     state, _, result = jobs.told[-1]
     assert (state, result["export"], result["format"]) == (
         JobState.SUCCEEDED, "head-1", "onnx-full",
@@ -119,7 +120,7 @@ def test_the_file_is_made_once_and_agrees_with_the_service(
         raise AssertionError("it is there already")
 
     monkeypatch.setattr(Trainer, "run", never)
-    steps(jobs, store, extractor, settings).start(jobs.job)
+    steps(jobs, store, extractor, settings).make(jobs.job)
     assert jobs.told[-1] == (state, None, result)
     model.delete(store, made.card)
     assert list(store.keys("owners")) == []
@@ -139,7 +140,7 @@ def test_a_cancelled_export_kills_its_child(
 
     monkeypatch.setattr(export_steps, "watch", watch)
     with pytest.raises(JobCancelled):
-        steps(jobs, store, extractor, settings).start(jobs.job)
+        steps(jobs, store, extractor, settings).make(jobs.job)
     assert not [key for key in store.keys("owners") if "exports" in key]
     assert not list((settings.data_dir / "scratch").iterdir())
 
@@ -154,7 +155,7 @@ def test_features_of_other_weights_are_refused_by_name(
     model.save(store, LinearHead(told, made.coef, made.intercept))
     jobs.job.params["head"] = "head-2"
     with pytest.raises(FingerprintMismatch, match="weights_digest: 000"):
-        steps(jobs, store, extractor, settings).start(jobs.job)
+        steps(jobs, store, extractor, settings).make(jobs.job)
 
 
 def test_a_head_that_was_deleted_meanwhile_is_unknown(
@@ -162,7 +163,7 @@ def test_a_head_that_was_deleted_meanwhile_is_unknown(
 ) -> None:
     store, jobs = ObjectStore.open("memory://"), OneJob({**ASKED, "head": "head-9"})
     with pytest.raises(UnknownName, match="head-9"):
-        steps(jobs, store, extractor, settings).start(jobs.job)
+        steps(jobs, store, extractor, settings).make(jobs.job)
 
 
 def test_a_worker_without_onnx_says_what_to_install(
@@ -171,4 +172,4 @@ def test_a_worker_without_onnx_says_what_to_install(
     store, jobs = ObjectStore.open("memory://"), OneJob(ASKED)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(NotAcceptable, match=r"needs onnxscript .* pip install 'offshelf\[onnx\]'"):
-        steps(jobs, store, extractor, settings).start(jobs.job)
+        steps(jobs, store, extractor, settings).make(jobs.job)

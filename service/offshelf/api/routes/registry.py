@@ -10,10 +10,11 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
+from offshelf.api.limits import admit_job
 from offshelf.api.openapi import problems
 from offshelf.api.pages import HeadName
 from offshelf.api.routes.jobs import IdempotencyKey
-from offshelf.api.services import OWNER, ServicesOf
+from offshelf.api.services import OWNER, ServicesOf, SettingsOf
 from offshelf.api.submitting import job_body, job_path, submit
 from offshelf.errors import InvalidParameter, UnknownName
 from offshelf.heads import listing, model, names, tags
@@ -99,13 +100,14 @@ def delete_tag(head: HeadName, tag: TagName, services: ServicesOf) -> None:
     status_code=202,
     summary="Have a head exported",
     operation_id="export_head",
-    responses=problems(404, 409, 422, 503),
+    responses=problems(404, 409, 422, 429, 503),
 )
 def post_export(
     head: HeadName,
     wanted: ExportRequest,
     response: Response,
     services: ServicesOf,
+    settings: SettingsOf,
     key: IdempotencyKey = None,
 ) -> JobBody:
     """Queue a job that makes a file which takes a network to make; `GET` the same path after it."""
@@ -113,6 +115,7 @@ def post_export(
     check = FORMATS.get(wanted.format).check
     if check is not None:
         check(card)
+    admit_job(services, settings, 0)
     asked = model.params_of(card)
     about = ExportJob(
         head=card.id,
