@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from offshelf.engine.onnx.nodes import Nodes, tensor
-from offshelf.heads.model import SOFTMAX_KINDS
+from offshelf.heads.standalone import SOFTMAX_KINDS
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto

@@ -21,6 +21,10 @@ from typing import Any
 import numpy as np
 
 
+# Kinds whose scores are the softmax of their margins.
+SOFTMAX_KINDS = ("logreg", "logreg-dropout")
+
+
 class OtherFeatures(ValueError):
     """The features are not those that the head was trained on."""
 
@@ -95,7 +99,7 @@ class Head:
 
     @property
     def _is_softmax(self) -> bool:
-        return self.card["kind"] in ("logreg", "logreg-dropout")
+        return self.card["kind"] in SOFTMAX_KINDS
 
     def _own(self, decision: np.ndarray) -> np.ndarray:
         given = decision.astype(np.float64)
