@@ -77,7 +77,7 @@ def test_formats_are_found_and_the_same_head_gives_the_same_bytes() -> None:
     for name in FORMATS.names():
         write = FORMATS.get(name).write
         if write is not None:
-            assert write(head()) == write(head())
+            assert len({write(head()) for _ in range(6)}) == 1, name
     named = head(name="flowers", version=3).card
     assert FORMATS.get("python").filename(named) == "flowers-3.zip"
     assert FORMATS.get("onnx").filename(head().card) == "head-1.onnx"

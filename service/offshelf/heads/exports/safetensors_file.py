@@ -16,17 +16,16 @@ from offshelf.heads.model import LinearHead
 from offshelf.schemas.heads import Head
 
 CARD: Final = "card"
-KIND: Final = "offshelf-head/1"
 
 
 def pack(head: LinearHead) -> bytes:
-    """`coef` (K, D), `intercept` (K,), and in the metadata `format` and the `card` as JSON."""
+    """`coef` (K, D), `intercept` (K,), and in the metadata the `card` as JSON."""
     tensors = {
         "coef": np.ascontiguousarray(head.coef),
         "intercept": np.ascontiguousarray(head.intercept),
     }
-    told = {"format": KIND, CARD: head.card.model_dump_json()}
-    return bytes(safetensors.numpy.save(tensors, told))
+    # One entry alone: safetensors writes several in an order that differs from time to time.
+    return bytes(safetensors.numpy.save(tensors, {CARD: head.card.model_dump_json()}))
 
 
 def unpack(data: bytes) -> LinearHead:
