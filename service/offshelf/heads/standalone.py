@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-
 # Kinds whose scores are the softmax of their margins.
 SOFTMAX_KINDS = ("logreg", "logreg-dropout")
 
