@@ -7,7 +7,7 @@ a class; of two classes each is the other's negative.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -76,7 +76,8 @@ def _shares(each: Floats, *, multi_label: bool) -> Floats:
         return each
     total = each.sum(axis=1, keepdims=True)
     alike = np.full_like(each, 1 / each.shape[1])
-    return np.divide(each, total, out=alike, where=total > 0)
+    shares: Floats = np.divide(each, total, out=alike, where=total > 0)
+    return shares
 
 
 def fit_temperature(scores: Floats, truth: NDArray[np.int64]) -> float:
@@ -141,7 +142,12 @@ def fit_platt(scores: Floats, positive: NDArray[np.bool_]) -> tuple[float, float
 
 
 def _downhill(
-    columns: Floats, target: Floats, at: Floats, step: Floats, descent: float, value: float
+    columns: Floats,
+    target: Floats,
+    at: Floats,
+    step: NDArray[np.floating],
+    descent: float,
+    value: float,
 ) -> tuple[Floats, float, bool]:
     """The first of step, step / 2, ... that brings enough (Armijo); whether any did."""
     size = 1.0
@@ -191,7 +197,7 @@ def calibrate(method: Literal["temperature", "platt"], kind: str, held: HeldOut)
     """Fit on held-out scores; a temperature is for images of one class each."""
     if method == "temperature":
         raw = softmax(held.scores)
-        fitted = {"temperature": fit_temperature(held.scores, held.truth)}
+        fitted: dict[str, Any] = {"temperature": fit_temperature(held.scores, held.truth)}
     else:
         raw = _shares(sigmoid(held.scores), multi_label=held.multi_label)
         fitted = _platt(held)

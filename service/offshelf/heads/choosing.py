@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from offshelf.core.scoring import ApRule
     from offshelf.heads.recipe import Path
     from offshelf.schemas.learning import ChooseC, Metric
 
@@ -34,7 +35,7 @@ class ByMetric:
         """Accuracies are of the best class; of average precisions there is one a column."""
         truth = self.truth[rows]
         if self.metric in OF_LABELS:
-            rule = "11pt" if self.metric == "map_11pt" else "all"
+            rule: ApRule = "11pt" if self.metric == "map_11pt" else "all"
             return average_precisions(self._signs(truth, scores.shape[1]), scores, rule)
         # Of two classes there is one column, the second's.
         best = scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(np.int64)
@@ -77,7 +78,7 @@ def choice_of(
     """The record of a search. `classes` are those of the columns, or both of a single column's."""
     points = [_point(value, path) for value in path.Cs.tolist()]
     if not wanted.per_class:
-        score = next(point.mean for point in points if point.C == C[0])
+        score = next(point.mean for point in points if C[0] == point.C)
         return Choice(metric=metric, held_out=held_out, path=points, score=score)
     columns = len(path.scores[0])
     best = [path.scores[np.flatnonzero(path.Cs == C[k])[0], k] for k in range(columns)]
@@ -87,8 +88,8 @@ def choice_of(
         held_out=held_out,
         path=points,
         score=_told(_mean(np.array(best))),
-        class_C={name: float(C[k]) for name, k in place.items()},
-        class_scores={name: _told(best[k]) for name, k in place.items()},
+        by_class={name: float(C[k]) for name, k in place.items()},
+        scores_by_class={name: _told(best[k]) for name, k in place.items()},
     )
 
 

@@ -50,9 +50,7 @@ def name_of(folds: Folds, learning: Learning) -> str:
     return "validation images" if by_val else f"{len(folds)} folds"
 
 
-def _stratified(
-    labels: NDArray[np.int64], count: int, seed: int, classes: Sequence[str]
-) -> Folds:
+def _stratified(labels: NDArray[np.int64], count: int, seed: int, classes: Sequence[str]) -> Folds:
     if labels.ndim == 2:
         return stratified((labels > 0).astype(np.int64), count, seed)
     sizes = np.bincount(labels, minlength=len(classes))
@@ -65,9 +63,7 @@ def _stratified(
     return stratified(labels, count, seed)
 
 
-def _validation(
-    labels: NDArray[np.int64], val: NDArray[np.int64], classes: Sequence[str]
-) -> Folds:
+def _validation(labels: NDArray[np.int64], val: NDArray[np.int64], classes: Sequence[str]) -> Folds:
     if not len(val):
         raise InvalidParameter(
             "folds=val needs a split with validation images, and this one has none; ask for a "
@@ -77,7 +73,7 @@ def _validation(
     if labels.ndim == 1:
         missing = np.bincount(labels[train], minlength=len(classes)) == 0
         if missing.any():
-            names = ", ".join(classes[k] for k in np.flatnonzero(missing))
+            names = ", ".join(name for name, gone in zip(classes, missing, strict=True) if gone)
             raise InvalidParameter(f"besides the validation images, there is none of: {names}")
     elif not ((labels[train] == 1).any(0) & (labels[train] == -1).any(0)).any():
         raise InvalidParameter(

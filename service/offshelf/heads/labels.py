@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from offshelf.heads.interface import Solver
+    from offshelf.heads.recipe import Recipe
 
 
 def check_labels(labels: NDArray[np.int64], classes: Sequence[str]) -> None:
@@ -43,7 +45,7 @@ def fit_labels(
     if isinstance(solver, RecipeSolver):
         if not learnable.any():  # of a fold: nothing but constants
             return spread(np.zeros((0, X.shape[1])), np.zeros(0), (), labels, classes)
-        head = train(solver.recipe, X, *targets(labels[:, learnable], C))
+        head = train(side_by_side(solver.recipe), X, *targets(labels[:, learnable], C))
         return spread(head.coef, head.intercept, head.warnings, labels, classes)
     fits = [_fit(solver, X, column, C) for column in labels.T[learnable]]
     warnings = tuple(dict.fromkeys(warning for fit in fits for warning in fit.warnings))
@@ -53,10 +55,15 @@ def fit_labels(
     return spread(coef.reshape(len(fits), -1), intercept, warnings, labels, classes)
 
 
+def side_by_side(recipe: Recipe) -> Recipe:
+    """The recipe for labels: each is a problem of its own, so of the softmax's a sigmoid."""
+    return replace(recipe, loss="logistic") if recipe.loss == "softmax" else recipe
+
+
 def targets(
     labels: NDArray[np.int64], C: float | NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], float | NDArray[np.float64], NDArray[np.float64]]:
-    """What `recipe.train` takes: targets of 0 and 1, C, and weights of 0 where it does not count."""
+    """For `recipe.train`: targets of 0 and 1, C, and weights of 0 where a label does not count."""
     return (labels > 0).astype(np.int64), C, (labels != 0).astype(np.float64)
 
 
@@ -87,7 +94,10 @@ def spread(
 
 
 def _fit(
-    solver: Solver, X: NDArray[np.float32], labels: NDArray[np.int64], C: float | NDArray[np.float64]
+    solver: Solver,
+    X: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    C: float | NDArray[np.float64],
 ) -> Fitted:
     """One class against the rest: (1, D) and (1,)."""
     counted = labels != 0

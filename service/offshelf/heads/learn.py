@@ -87,7 +87,9 @@ def learn(
     if isinstance(learning.C, ChooseC):
         if not isinstance(solver, RecipeSolver):
             raise InvalidParameter(f"{learning.kind} has no C to choose")
-        fitted, C, choice = _choose(learning, learning.C, solver, examples, folds, first_figure, progress)
+        fitted, C, choice = _choose(
+            learning, learning.C, solver, examples, folds, first_figure, progress
+        )
     else:
         C = np.array([learning.C])
         fitted = _fit(solver, examples.X, examples.labels, C, examples.classes)
@@ -103,8 +105,8 @@ def fits_of(wanted: ChooseC, folds: Folds) -> int:
     """How many fits a search has, at most."""
     if wanted.choose == "clip":
         return CLIP_VALUES * len(folds)
-    named = isinstance(wanted.choose, str)
-    return len(presets.values(wanted.choose) if named else wanted.choose) * len(folds)
+    Cs = presets.values(wanted.choose) if isinstance(wanted.choose, str) else wanted.choose
+    return len(Cs) * len(folds)
 
 
 def _fit(
@@ -171,7 +173,9 @@ def _held_out(
     scores, truth = [], []
     for train, held_out in folds:
         labels = examples.labels[train]
-        fitted = _fit(solver, examples.X[train], labels, _of_fold(C, examples, labels), examples.classes)
+        fitted = _fit(
+            solver, examples.X[train], labels, _of_fold(C, examples, labels), examples.classes
+        )
         scores.append(decide(fitted.coef, fitted.intercept, examples.X[held_out]))
         truth.append(examples.labels[held_out])
     return HeldOut(np.concatenate(scores).astype(np.float64), np.concatenate(truth), name)

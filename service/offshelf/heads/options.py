@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from offshelf.errors import InvalidParameter
 from offshelf.heads.interface import SOLVERS
+from offshelf.heads.labels import side_by_side
 from offshelf.heads.recipe import RecipeSolver
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def solver_of(learning: Learning, classes: Sequence[str], *, multi_label: bool) 
     solver = SOLVERS.get(learning.kind)
     if not isinstance(solver, RecipeSolver):
         return solver
-    recipe = solver.recipe
+    recipe = side_by_side(solver.recipe) if multi_label else solver.recipe
     wanted: dict[str, Any] = {
         "positive_weight": learning.positive_weight,
         "standardise": learning.standardise,
@@ -33,8 +34,6 @@ def solver_of(learning: Learning, classes: Sequence[str], *, multi_label: bool) 
         "seed": learning.seed,
         "class_weight": _numbered(learning.class_weight, classes),
     }
-    if multi_label and recipe.loss == "softmax":
-        wanted["loss"] = "logistic"
     for name in ("intercept", "dropout"):
         if getattr(learning, name) is not None:
             wanted[name] = getattr(learning, name)

@@ -130,7 +130,8 @@ def _label_weights(
         total = np.broadcast_to(weight, target.shape).sum(axis=0)
         positive = np.where(present, weight, 0.0).sum(axis=0)
         sides = (total / (2 * np.maximum(side, 1e-12)) for side in (positive, total - positive))
-        return np.where(present, *sides)
+        weights: NDArray[np.float64] = np.where(present, *sides)
+        return weights
     given = recipe.class_weight or {}
     factors = np.array([given.get(k, 1.0) for k in range(target.shape[1])])
     return np.where(present, factors, 1.0)

@@ -270,7 +270,7 @@ class RedisJobs:
     ) -> None:
         """Set the stage and the counts of a running job; the event has the last `fit` too.
 
-        One that does not run, or is being cancelled, keeps what it has.
+        One that does not run keeps what it has.
         """
         keys = [record_key(job_id), events_key(job_id)]
         last = "" if fit is None else _json(fit)

@@ -131,7 +131,8 @@ return redis.call('SCARD', KEYS[3]) >= tonumber(shards) and 1 or 0
 PROGRESS: Final = (
     _TELL
     + """
-if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return 0 end
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= 'running' and state ~= 'cancelling' then return 0 end
 redis.call('HSET', KEYS[1], 'stage', ARGV[1], 'total', ARGV[2], 'done', ARGV[3],
            'failed', ARGV[4])
 tell(KEYS[1], KEYS[2], 'progress', ARGV[5])

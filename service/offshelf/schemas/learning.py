@@ -206,15 +206,15 @@ class Choice(Strict):
     """A search for C: every value that was tried, in ascending order, and what was taken.
 
     `held_out` is "5 folds" or "validation images"; `score` that of the chosen C, by `metric`. With
-    `per_class` each class has its own in `class_C`, and `class_scores` has their best scores.
+    `per_class` each class has its own in `by_class`, and `scores_by_class` has their best scores.
     """
 
     metric: Metric
     held_out: str
     path: list[PathPoint]
     score: float | None
-    class_C: dict[str, float] = {}
-    class_scores: dict[str, float | None] = {}
+    by_class: dict[str, float] = {}
+    scores_by_class: dict[str, float | None] = {}
 
 
 class Calibration(Strict):

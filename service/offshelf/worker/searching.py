@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Self
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
 
 from offshelf.errors import DependencyError
+from offshelf.schemas.learning import ChooseC
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from offshelf.heads.fit import Progress
     from offshelf.queue.interface import Jobs
+    from offshelf.schemas.learning import Learning
 
 CHOOSING: Final = "choosing C"
 TRAINING: Final = "training"
@@ -20,46 +22,34 @@ TRAINING: Final = "training"
 TELL_S: Final = 0.5
 
 
-class SearchProgress:
-    """Tells of a search while it goes on; afterwards the job has its counts of images again.
+@contextmanager
+def telling(
+    jobs: Jobs,
+    job_id: str,
+    learning: Learning,
+    images: tuple[int, int, int],
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Callable[[Progress], None]]:
+    """What to tell of a search while it goes on; afterwards the job counts its images again.
 
     `images` are how many there are, those that have features, and those that failed. Redis away is
     no reason to drop the work.
     """
+    due_s = clock()
 
-    def __init__(
-        self,
-        jobs: Jobs,
-        job_id: str,
-        images: tuple[int, int, int],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._jobs, self._job_id, self._images, self._clock = jobs, job_id, images, clock
-        self._due_s: float | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._due_s is not None:
-            self._tell(TRAINING, *self._images)
-
-    def __call__(self, now: Progress) -> None:
-        """A fit of the search has ended."""
-        last = now.done >= now.total
-        if self._due_s is not None and self._clock() < self._due_s and not last:
+    def told(now: Progress) -> None:
+        nonlocal due_s
+        if clock() < due_s and now.done < now.total:
             return
-        self._due_s = self._clock() + TELL_S
-        cell = {"C": now.C, "fold": now.fold, "score": now.score}
-        self._tell(CHOOSING, now.total, now.done, 0, cell)
-
-    def _tell(
-        self,
-        stage: str,
-        total: int,
-        done: int,
-        failed: int,
-        fit: dict[str, float | None] | None = None,
-    ) -> None:
+        due_s = clock() + TELL_S
+        fit = {"C": now.C, "fold": now.fold, "score": now.score}
         with suppress(DependencyError):
-            self._jobs.progress(self._job_id, stage, total, done, failed, fit)
+            jobs.progress(job_id, CHOOSING, now.total, now.done, 0, fit)
+
+    try:
+        yield told
+    finally:
+        # A worker that was killed in its search has left counts of fits.
+        if isinstance(learning.C, ChooseC):
+            with suppress(DependencyError):
+                jobs.progress(job_id, TRAINING, *images)

@@ -11,12 +11,13 @@ import pytest
 
 from offshelf.errors import InvalidParameter, JobCancelled, WorkerError
 from offshelf.heads.fit import FitParams
+from offshelf.schemas.learning import Learning
 from offshelf.worker.training import Trainer, TrainingSet
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PARAMS = FitParams("svm", 1.0, ["a", "b"])
+PARAMS = FitParams(learning=Learning(), classes=["a", "b"])
 
 
 def prepared(workdir: Path) -> TrainingSet:

@@ -113,7 +113,8 @@ async def predict(
     """Label every image. Bodies as for features, without parameters: the head knows them.
 
     `scores` are margins of an SVM and probabilities of a logistic regression; `probabilities` are
-    those of a calibrated head, or of a logistic regression. One bad image fails alone; features of another fingerprint than the head's are refused.
+    those of a calibrated head, or of a logistic regression. One bad image
+    fails alone; features of another fingerprint than the head's are refused.
     """
     check_id("head", head_id)
     head = await run_in_threadpool(model.load_kept, services.store, OWNER, head_id)

@@ -14,7 +14,7 @@ from offshelf.errors import InvalidParameter
 from offshelf.registry import Registry
 from offshelf.schemas.base import Strict
 from offshelf.schemas.heads import PublishedRow
-from offshelf.schemas.learning import Metric  # pydantic reads it at run time
+from offshelf.schemas.learning import Metric as Metric  # noqa: PLC0414 - readers name it
 
 if TYPE_CHECKING:
     from collections.abc import Callable
