@@ -45,7 +45,7 @@ async def search(
     keep: bool,
     progress: ProgressOption,
 ) -> AsyncSearch:
-    """See `AsyncHeads.search`. `settings` has lists for `view`, `pool`, `normalize` and `kind`."""
+    """See `heads.search`. `settings` has lists for `view`, `pool`, `normalize` and `kind`."""
     places = ("view", "pool", "normalize")
     rounds = [
         dict(zip(places, values, strict=True))

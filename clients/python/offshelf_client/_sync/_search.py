@@ -46,7 +46,7 @@ def search(
     keep: bool,
     progress: ProgressOption,
 ) -> Search:
-    """See `AsyncHeads.search`. `settings` has lists for `view`, `pool`, `normalize` and `kind`."""
+    """See `heads.search`. `settings` has lists for `view`, `pool`, `normalize` and `kind`."""
     places = ("view", "pool", "normalize")
     rounds = [
         dict(zip(places, values, strict=True))
