@@ -121,5 +121,5 @@ async def test_the_async_client_searches_too() -> None:
 
 
 def test_a_number_is_no_choice() -> None:
-    with searching(Trains()) as client, pytest.raises(ValueError, match="a search chooses C"):
+    with searching(Trains()) as client, pytest.raises(TypeError, match="a search chooses C"):
         client.heads.search("d1", taps=["fc6"], C=1.0)
