@@ -38,7 +38,7 @@ def test_a_child_fits_and_reports(tmp_path: Path) -> None:
     assert trained.report.train.images == 30
     assert trained.report.test is not None
     assert trained.report.test.accuracy == 1.0
-    assert set(trained.report.versions) == {"offshelf", "scikit-learn", "numpy"}
+    assert set(trained.report.versions) == {"offshelf", "scikit-learn", "numpy", "torch"}
 
 
 def test_what_the_caller_did_wrong_comes_back_as_such(tmp_path: Path) -> None:
