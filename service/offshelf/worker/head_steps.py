@@ -69,14 +69,14 @@ class HeadSteps:
         if not isinstance(request, HeadRequest):
             raise InvalidParameter(f"job {job.id} is not for a head")
         dataset = self._datasets.dataset(job.owner, request.dataset)
-        (fingerprint,) = pinned.fingerprints.values()
+        (shelf,) = pinned.shelves.values()
         total = len(dataset.items)
         with self._trainer.workdir() as folder:
             workdir = Path(folder)
             matrix = read_matrix(
                 self._store,
                 dataset.id,
-                fingerprint,
+                shelf,
                 pinned.shards(total),
                 total,
                 workdir / "X.npy",
@@ -90,11 +90,13 @@ class HeadSteps:
                 classes=dataset.classes,
                 first_figure=lesson.first_figure,
             )
-            counts = (total, len(kept), len(errors))
-            with telling(self._jobs, job.id, request, counts) as told:
-                trained = self._trainer.fit(
-                    workdir, params, lesson.rows(kept), watch(self._jobs, job.id), told
-                )
+            trained = self._trainer.fit(
+                workdir,
+                params,
+                lesson.rows(kept),
+                watch(self._jobs, job.id),
+                telling(self._jobs, job.id),
+            )
         report, more = report_of(description, request, pinned.backbone, trained.scores, kept)
         warnings = [*unreadable(dataset, errors), *trained.report.warnings, *more]
         return _head(job, request, pinned, trained, dataset, report, warnings, self._clock())
