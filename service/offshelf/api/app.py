@@ -21,6 +21,7 @@ from offshelf.api.routes import (
     heads,
     health,
     jobs,
+    registry,
     selftest,
     transforms,
 )
@@ -38,6 +39,7 @@ ROUTERS: Final = (
     backbones.router,
     datasets.router,
     feature_sets.router,
+    registry.router,  # before `/v1/heads/{head}`, which would take `compare` for a head
     heads.router,
     transforms.router,
     jobs.router,

@@ -12,6 +12,8 @@ from offshelf.schemas.features import FeatureParams, ImageBody, TapName
 from offshelf.schemas.learning import Calibration, Choice, HeadKind, Learning
 
 HEAD: Final = "head"
+HEAD_ID_PREFIX: Final = "head-"  # what the ids of heads begin with, so no name does
+NEWEST: Final = "latest"  # after a name and a colon: the newest version, as without either
 
 
 class PredictRequest(Strict):
@@ -123,6 +125,8 @@ class Head(Strict):
     `regions` are the parts of an image whose features stand in a row; none is the whole image.
     `C` is what it was trained with; where each class has its own, their geometric mean, and
     `choice` has them. `learning` is what was asked for.
+    `version` counts the heads of a name from 1; a head without a name has none. `tags` are those
+    that stand at it now.
     """
 
     id: str
@@ -147,6 +151,8 @@ class Head(Strict):
     learning: Learning | None = None
     choice: Choice | None = None
     calibration: Calibration | None = None
+    version: int | None = None
+    tags: list[str] = []
 
 
 class Prediction(Strict):

@@ -11,7 +11,7 @@ from offshelf.errors import DependencyError, InvalidParameter, WorkerError
 from offshelf.schemas.base import WeightsBody
 from offshelf.schemas.feature_sets import FEATURE_SET, FeatureSetRequest, shelf_of
 from offshelf.schemas.features import FeatureParams
-from offshelf.schemas.heads import HEAD, HeadRequest
+from offshelf.schemas.heads import HEAD, HEAD_ID_PREFIX, HeadRequest
 from offshelf.schemas.learning import Learning
 from offshelf.worker.lesson import lesson_of
 
@@ -110,7 +110,7 @@ def learning_of(request: HeadRequest) -> Learning:
 
 def head_id_of(job: Job) -> str:
     """The id of a job's head: the same in every run of the job."""
-    return f"head-{job.id}"
+    return f"{HEAD_ID_PREFIX}{job.id}"
 
 
 def feature_set_id_of(job: Job) -> str:
