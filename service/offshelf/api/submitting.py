@@ -11,7 +11,7 @@ from offshelf.heads.exports.interface import EXPORT
 from offshelf.schemas.base import ErrorBody
 from offshelf.schemas.feature_sets import FEATURE_SET
 from offshelf.schemas.heads import HEAD
-from offshelf.schemas.jobs import JobBody
+from offshelf.schemas.jobs import JobBody, SearchBody
 from offshelf.schemas.transforms import TRANSFORM
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def job_body(job: Job) -> JobBody:
         computed=job.done - job.reused,
         images_per_s=job.images_per_s,
         left_s=job.left_s,
+        search=None if job.search is None else SearchBody.model_validate(job.search),
         attempts=job.attempts,
         params=job.params,
         error=None if job.error is None else ErrorBody.of(job.error),

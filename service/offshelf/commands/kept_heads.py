@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from offshelf.commands.heads import Kind, card, knowing_heads
+from offshelf.commands.heads import card, knowing_heads
+from offshelf.commands.learning import Kind
 from offshelf.commands.options import AsJson, ShowProgress, Url, connect, progress_option
 from offshelf.commands.output import percent, table
 

@@ -14,8 +14,9 @@ from offshelf.schemas.base import WeightsBody
 from offshelf.schemas.heads import HEAD, Head, HeadRequest, ProtocolReport
 from offshelf.store import layout
 from offshelf.worker.lesson import lesson_of
-from offshelf.worker.planning import Pinned, head_id_of, request_of
+from offshelf.worker.planning import Pinned, head_id_of, learning_of, request_of
 from offshelf.worker.reporting import report_of
+from offshelf.worker.searching import telling
 from offshelf.worker.unreadable import unreadable
 from offshelf.worker.watching import watch
 
@@ -93,9 +94,17 @@ class HeadSteps:
             del matrix  # and the file's mapping with it: the child maps it for itself
             description = self._datasets.description(dataset)
             lesson = lesson_of(dataset, description, request)
-            params = FitParams(request.kind, request.C, dataset.classes)
+            params = FitParams(
+                learning=learning_of(request),
+                classes=dataset.classes,
+                first_figure=lesson.first_figure,
+            )
             trained = self._trainer.fit(
-                workdir, params, lesson.rows(kept), watch(self._jobs, job.id)
+                workdir,
+                params,
+                lesson.rows(kept),
+                watch(self._jobs, job.id),
+                telling(self._jobs, job.id),
             )
         report, more = report_of(description, request, pinned.backbone, trained.scores, kept)
         warnings = [*unreadable(dataset, errors), *trained.report.warnings, *more]
@@ -118,7 +127,7 @@ def _head(
         owner=job.owner,
         name=request.name,
         kind=request.kind,
-        C=request.C,
+        C=trained.report.C,
         classes=dataset.classes,
         spec=pinned.specs[tap],
         fingerprint=fingerprint,
@@ -133,5 +142,8 @@ def _head(
         multi_label=dataset.protocol is not None and dataset.protocol.multi_label,
         regions=dataset.protocol.regions if dataset.protocol else [],
         protocol=protocol,
+        learning=learning_of(request),
+        choice=trained.report.choice,
+        calibration=trained.report.calibration,
     )
     return model.LinearHead(card, trained.coef, trained.intercept)
