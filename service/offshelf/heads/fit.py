@@ -91,7 +91,7 @@ def fit(workdir: Path) -> None:
     params = FitParams.read(workdir)
     features: NDArray[np.float32] = np.load(workdir / "X.npy", mmap_mode="r")
     labels, train, test = (np.load(workdir / f"{name}.npy") for name in ("y", "train", "test"))
-    fitted = _fitted(params, features[train], labels[train])
+    fitted = fitted_by(params, features[train], labels[train])
     (workdir / "head.safetensors").write_bytes(pack_weights(fitted.coef, fitted.intercept))
     sides = [decisions(fitted, features, rows) for rows in (train, test)]
     np.save(workdir / "scores.npy", sides[1])
@@ -103,7 +103,8 @@ def fit(workdir: Path) -> None:
     Report(metrics[0], metrics[1], list(fitted.warnings), versions()).write(workdir)
 
 
-def _fitted(params: FitParams, X: NDArray[np.float32], y: NDArray[np.int64]) -> Fitted:
+def fitted_by(params: FitParams, X: NDArray[np.float32], y: NDArray[np.int64]) -> Fitted:
+    """The head that `params` ask for, of X (N, D) and y (N,) or (N, K)."""
     solver = SOLVERS.get(params.kind)
     if y.ndim == 2:
         check_labels(y, params.classes)

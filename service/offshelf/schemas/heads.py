@@ -58,6 +58,20 @@ class ProtocolSplit(Strict):
     number: Annotated[int, Field(gt=0)]
 
 
+class LowShot(Strict):
+    """Also train on `shots` images a class, each `draws` times, and score every head on the test.
+
+    Each draw is independent of all others, those of fewer images too (VISSL's low-shot protocol).
+    `seed`, the shots and the number of the draw settle which images it has.
+    """
+
+    shots: Annotated[list[Annotated[int, Field(ge=1, le=100_000)]], Field(min_length=1)] = [
+        1, 2, 4, 8, 16,
+    ]  # fmt: skip
+    draws: Annotated[int, Field(ge=1, le=100)] = 5
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
 class HeadRequest(FeatureParams):
     """Body of `POST /v1/heads`: exactly one tap, flattened to a vector."""
 
@@ -67,6 +81,7 @@ class HeadRequest(FeatureParams):
     kind: HeadKind = "svm"
     C: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     split: ExplicitSplit | RandomSplit | ProtocolSplit | None = None
+    low_shot: LowShot | None = None
 
 
 class ClassPrecision(Strict):

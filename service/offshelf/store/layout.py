@@ -58,6 +58,11 @@ def head_card(owner: str, head_id: str) -> str:
     return f"{heads(owner)}/{head_id}/card.json"
 
 
+def head_evaluation(owner: str, head_id: str) -> str:
+    """What a head said of its test samples (safetensors); there before the card."""
+    return f"{heads(owner)}/{head_id}/evaluation.safetensors"
+
+
 def heads(owner: str) -> str:
     """The folder of an owner's heads."""
     return f"owners/{owner}/heads"

@@ -11,6 +11,7 @@ from offshelf.schemas.feature_sets import FEATURE_SET, FeatureSetRequest
 from offshelf.schemas.features import FeatureParams
 from offshelf.schemas.heads import HEAD, HeadRequest
 from offshelf.worker.lesson import lesson_of
+from offshelf.worker.low_shot import check_low_shot
 
 if TYPE_CHECKING:
     from offshelf.core.jobs import Job
@@ -98,7 +99,9 @@ def check_request(dataset: Dataset, description: Description | None, request: Re
     if not dataset.items:
         raise InvalidParameter(f"dataset {dataset.id} has no images")
     if isinstance(request, HeadRequest):
-        lesson_of(dataset, description, request).check()
+        lesson = lesson_of(dataset, description, request)
+        lesson.check()
+        check_low_shot(request.low_shot, lesson)
 
 
 def weights_body(weights: WeightsInfo) -> WeightsBody:

@@ -27,6 +27,8 @@ from offshelf.errors import (
     UnknownName,
 )
 from offshelf.heads import model
+from offshelf.heads.evaluation import record
+from offshelf.heads.evaluation.record import evaluation_of
 from offshelf.heads.features import read_matrix, read_shards
 from offshelf.heads.fit import FitParams
 from offshelf.queue.jobs import WAITING_TO_TRAIN
@@ -38,6 +40,7 @@ from offshelf.schemas.transforms import TRANSFORM, TransformRequest
 from offshelf.store import layout
 from offshelf.worker.extraction import WATCH_S, ShardExtraction
 from offshelf.worker.lesson import lesson_of
+from offshelf.worker.low_shot import low_shot_curve
 from offshelf.worker.planning import (
     Pinned,
     check_request,
@@ -269,7 +272,16 @@ class JobSteps:
             description = self._description(dataset)
             lesson = lesson_of(dataset, description, request)
             params = FitParams(request.kind, request.C, dataset.classes)
-            trained = self._trainer.fit(workdir, params, lesson.rows(kept), self._watch(job.id))
+            watch = self._watch(job.id)
+            trained = self._trainer.fit(workdir, params, lesson.rows(kept), watch)
+            tell = partial(self._jobs.advance, job.id, JobState.RUNNING)
+            low_shot = low_shot_curve(
+                self._trainer, workdir, request.low_shot, watch, lambda stage: tell(stage=stage)
+            )
+        evaluation = evaluation_of(
+            dataset.id, lesson.labels, lesson.test, kept, trained.scores, low_shot
+        )
+        record.save(self._store, job.owner, head_id_of(job), evaluation)
         report, more = report_of(description, request, pinned.backbone, trained.scores, kept)
         warnings = [*unreadable(dataset, errors), *trained.report.warnings, *more]
         return _head(job, request, pinned, trained, dataset, report, warnings, self._clock())
