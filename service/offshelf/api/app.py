@@ -20,6 +20,7 @@ from offshelf.api.routes import (
     heads,
     health,
     jobs,
+    reports,
     selftest,
     transforms,
 )
@@ -38,6 +39,7 @@ ROUTERS: Final = (
     datasets.router,
     feature_sets.router,
     heads.router,
+    reports.router,
     transforms.router,
     jobs.router,
     health.router,

@@ -102,11 +102,13 @@ class LabelExtremes(Strict):
 class ClassTest(Strict):
     """A test of images with one label each. `confusion` has a row a true class, as counts.
 
-    `hardest` are the misses with the largest margins, that one first.
+    `interval` is the 95 % interval of the accuracy (Wilson), for so many images. `hardest` are the
+    misses with the largest margins, that one first.
     """
 
     images: int
     accuracy: float
+    interval: tuple[float, float]
     mean_class_accuracy: float
     top_k: list[TopK]
     classes: list[ClassFigures]

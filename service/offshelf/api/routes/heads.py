@@ -90,6 +90,7 @@ def delete_head(head_id: Id, services: ServicesOf) -> None:
     # The card is what makes it a head, so it goes first.
     services.store.delete(layout.head_card(OWNER, head_id))
     services.store.delete(layout.head_weights(OWNER, head_id))
+    services.store.delete(layout.head_evaluation(OWNER, head_id))
 
 
 @router.post(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from offshelf.core import scoring
+from offshelf.core.intervals import wilson
 from offshelf.errors import InvalidParameter
 from offshelf.heads.evaluation import figures, hardest
 from offshelf.heads.model import LinearHead
@@ -96,6 +97,7 @@ def _test(
     return ClassTest(
         images=len(truth),
         accuracy=scoring.accuracy(truth, predicted),
+        interval=wilson(int(np.diag(confusion).sum()), len(truth)),
         mean_class_accuracy=scoring.mean_class_accuracy(truth, predicted, len(classes)),
         top_k=figures.top_k(evaluation),
         classes=figures.class_figures(evaluation, confusion, classes),
