@@ -60,7 +60,7 @@ def check_shots(plan: LowShot, labels: NDArray[np.int64], classes: Sequence[str]
     if counts[fewest] < most:
         raise InvalidParameter(
             f"low_shot: {most} shots need {most} {needed} of every class; class "
-            f"{classes[fewest]!r} has enough for {counts[fewest]}, so that is the most"
+            f"{classes[fewest]!r} has enough for {counts[fewest]}"
         )
 
 

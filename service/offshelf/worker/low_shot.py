@@ -45,15 +45,15 @@ def low_shot_curve(
     if plan is None:
         return None
     (workdir / PLAN).write_text(plan.model_dump_json())
-    total, told = len(set(plan.shots)) * plan.draws, ""
+    total, told = len(set(plan.shots)) * plan.draws, -1
 
     def watch() -> None:
         nonlocal told
         check()
-        stage = f"low-shot: {_done(workdir)} of {total} heads"
-        if stage != told:
-            tell(stage)
-            told = stage
+        done = max(told, _done(workdir))
+        if done > told:
+            tell(f"low-shot: {done} of {total} heads")
+            told = done
 
     trainer.run("offshelf.heads.low_shot", workdir, watch)
     return LowShotCurve.model_validate_json((workdir / CURVE).read_bytes())

@@ -22,9 +22,10 @@ MOST_CELL: Final = 44
 # Labels need this much height each; with more classes numbers stand every so often.
 LEAST_LABEL: Final = 8.5
 LABEL_CHARS: Final = 20
-CHAR_PX: Final = 0.56
+CHAR_PX: Final = 0.62
 FEW_CELLS: Final = 2000
 LEVELS: Final = 10
+FAINTEST: Final = 0.3
 PAIRS: Final = 20
 
 
@@ -59,8 +60,10 @@ def heat_map(counts: NDArray[np.int64], classes: Sequence[str]) -> Markup:
     font = min(12.0, cell * 0.92)
     margin = _margin(classes, font) if labelled else 46.0
     side = cell * len(classes)
-    drawing = Drawing(margin + side + 4, margin + side + 4, "Confusion matrix", "confusion")
-    drawing.root.set("style", f"max-width: {number(margin + side + 4)}px")
+    whole = margin + side + 4
+    drawing = Drawing(whole, whole, "Confusion matrix", "confusion")
+    limits = f"max-width: {number(whole)}px; min-width: min({number(whole)}px, 30rem)"
+    drawing.root.set("style", limits)
     drawing.add("rect", "ground", x=margin, y=margin, width=side, height=side)
     if labelled:
         _labels(drawing, classes, cell, margin, font)
@@ -79,9 +82,9 @@ def _shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _opacity(share: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A small share is to be seen too: steps by the square root, never below the first."""
+    """A small share is to be seen too: steps by the square root, and never too faint."""
     levels: NDArray[np.float64] = np.ceil(np.sqrt(share) * LEVELS) / LEVELS
-    return levels
+    return np.maximum(levels, FAINTEST)
 
 
 def _cells(

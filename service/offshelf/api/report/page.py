@@ -58,9 +58,11 @@ def render(reported: Reported, store: Store, limits: Limits) -> str:
             thumbnails=found,
             extremes=extremes,
             samples_shown=SAMPLES_SHOWN,
+            labels_shown=LABELS_SHOWN,
             long_table=LONG_TABLE,
             metrics=METRICS,
             ours=OURS,
+            top_k_note=_top_k_note(report),
             script_hash=_script_hash(),
             **_plots(report),
         )
@@ -93,6 +95,12 @@ def _plots(report: HeadReport) -> dict[str, Any]:
     drawn["low_shot"] = _low_shot(report)
     drawn["choice"] = _choice(report.head)
     return drawn
+
+
+def _top_k_note(report: HeadReport) -> str:
+    """The ones between the first and the last, which stand on their own."""
+    rows = report.test.top_k[1:-1] if isinstance(report.test, ClassTest) else []
+    return ", ".join(f"top {row.k}: {_percent(row.accuracy)} %" for row in rows)
 
 
 def _low_shot(report: HeadReport) -> Markup | None:
@@ -139,11 +147,15 @@ def _choice(head: Head) -> Markup | None:
 
 
 def _tables(head: Head) -> dict[str, list[PublishedRow]]:
-    """The protocol's rows by metric: figures of two metrics do not compare."""
+    """The protocol's rows by metric: figures of two metrics do not compare.
+
+    Where a metric has published rows, one that has none but ours is left out.
+    """
     found: dict[str, list[PublishedRow]] = {}
     for row in head.protocol.table if head.protocol else []:
         found.setdefault(row.metric, []).append(row)
-    return found
+    beside = {metric: rows for metric, rows in found.items() if len(rows) > 1}
+    return beside or found
 
 
 def _shown_extremes(report: HeadReport) -> list[tuple[LabelExtremes, float]]:

@@ -61,8 +61,8 @@ def curve(
     frame(drawing, x, y, marks, rows, names)
     if level is not None:
         drawing.add("line", "level", x1=x.start, x2=x.end, y1=y.at(level[0]), y2=y.at(level[0]))
-        above = y.at(level[0]) - 6 if y.at(level[0]) > TOP + 14 else y.at(level[0]) + 15
-        drawing.text(level[1], x.end - 4, above, "tick end")
+        below = y.at(level[0]) + (15 if y.at(level[0]) < HEIGHT / 2 else -7)
+        drawing.text(level[1], x.start + 6, below, "tick")
     _draw_curve(drawing, x, y, points, chosen)
     return drawing.markup()
 

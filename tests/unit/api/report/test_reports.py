@@ -298,9 +298,9 @@ async def test_pictures_are_small_and_upright_and_broken_ones_are_told(
     upright = next(picture for picture in pictures if picture.size == (32, 64))
     assert np.abs(np.asarray(upright)[32, 16].astype(int) - (200, 0, 0)).max() < 8
     text = " ".join(found.text)
-    assert "no picture: not an image that can be read" in text
+    assert "not an image that can be read" in text
     ports.store.delete(layout.blob(dataset.items[0].sha256))
-    assert "no picture: its image is not in the store" in " ".join((await page(http)).text)
+    assert "its image is not in the store" in " ".join((await page(http)).text)
 
 
 async def test_a_sample_that_is_a_region_shows_the_region(
