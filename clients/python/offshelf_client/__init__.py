@@ -5,6 +5,7 @@ from __future__ import annotations
 from offshelf_client._async._client import AsyncClient
 from offshelf_client._async._head import AsyncHead
 from offshelf_client._async._job import AsyncJob
+from offshelf_client._async._search import AsyncSearch
 from offshelf_client._config import Retry, Timeout
 from offshelf_client._errors import (
     ApiError,
@@ -39,8 +40,11 @@ from offshelf_client._errors import (
 )
 from offshelf_client._features import Features
 from offshelf_client._images import images_in
+from offshelf_client._learning import Candidate, ChooseC
 from offshelf_client._models import (
     Backbone,
+    Calibration,
+    Choice,
     ClassPrecision,
     Dataset,
     DatasetProtocol,
@@ -53,6 +57,7 @@ from offshelf_client._models import (
     JobEvent,
     JobStatus,
     Metrics,
+    PathPoint,
     Prediction,
     Progress,
     ProtocolReport,
@@ -73,6 +78,7 @@ from offshelf_client._models import (
 from offshelf_client._sync._client import Client
 from offshelf_client._sync._head import Head
 from offshelf_client._sync._job import Job
+from offshelf_client._sync._search import Search
 
 __version__ = "0.1.0"
 
@@ -81,7 +87,12 @@ __all__ = [
     "AsyncClient",
     "AsyncHead",
     "AsyncJob",
+    "AsyncSearch",
     "Backbone",
+    "Calibration",
+    "Candidate",
+    "Choice",
+    "ChooseC",
     "ClassPrecision",
     "Client",
     "ConnectionFailed",
@@ -117,6 +128,7 @@ __all__ = [
     "NotAcceptableError",
     "OffshelfError",
     "OverCapacityError",
+    "PathPoint",
     "Prediction",
     "Progress",
     "ProtocolReport",
@@ -126,6 +138,7 @@ __all__ = [
     "Report",
     "Residence",
     "Retry",
+    "Search",
     "SelfCheck",
     "SelfTest",
     "SelfTestReport",

@@ -274,10 +274,14 @@ class RandomSplit:
 
 @dataclass(frozen=True, slots=True)
 class ExplicitSplit:
-    """Train and test images by their path in the dataset."""
+    """Train, test and validation images by their path in the dataset.
+
+    Those of `val` can choose C; the head is trained on `train` and `val`.
+    """
 
     train: tuple[str, ...]
     test: tuple[str, ...] = ()
+    val: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,8 +366,53 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class PathPoint:
+    """One C of a search: the mean and the deviation of its scores over the folds, and each."""
+
+    C: float
+    mean: float | None
+    deviation: float | None = None
+    folds: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How C was chosen: the values that were tried, by `metric` on `held_out` images.
+
+    `score` is the chosen one's. With a C for each class they are in `by_class`.
+    """
+
+    metric: str
+    held_out: str
+    path: tuple[PathPoint, ...]
+    score: float | None
+    by_class: dict[str, float] = field(default_factory=dict)
+    scores_by_class: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How scores become probabilities, and the ECE and NLL of held-out images before and after.
+
+    `temperature` divides the scores before the softmax; `slopes` and `offsets` are of each class's
+    sigmoid 1 / (1 + exp(-(slope f + offset))).
+    """
+
+    method: Literal["temperature", "platt"]
+    held_out: str
+    images: int
+    ece_before: float
+    ece_after: float
+    nll_before: float
+    nll_after: float
+    temperature: float | None = None
+    slopes: tuple[float, ...] = ()
+    offsets: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class HeadInfo:
-    """The card of a trained head."""
+    """The card of a trained head; `learning` is how it was asked to be trained."""
 
     id: str
     name: str
@@ -383,16 +432,23 @@ class HeadInfo:
     multi_label: bool = False
     regions: tuple[str, ...] = ()
     protocol: ProtocolReport | None = None
+    learning: dict[str, Any] | None = None
+    choice: Choice | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a head says of one image. `scores` are SVM margins or logistic probabilities."""
+    """What a head says of one image. `scores` are SVM margins or logistic probabilities.
+
+    `probabilities` are those of a calibrated head, or of a logistic regression; others have none.
+    """
 
     index: int
     name: str | None
     label: str
     scores: dict[str, float]
+    probabilities: dict[str, float] | None = None
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The k best (label, score), best first."""
@@ -445,7 +501,7 @@ class Progress:
     done: int
     total: int | None
     failed: int = 0
-    unit: Literal["images", "bytes"] = "images"
+    unit: Literal["images", "bytes", "fits", "settings"] = "images"
 
 
 def weights_of(data: Any) -> Weights:
@@ -522,6 +578,8 @@ def head_of(data: Any) -> HeadInfo:
         warnings=_tuple(data, "warnings"),
         regions=_tuple(data, "regions"),
         protocol=_protocol_report(_field(data, "protocol")),
+        choice=_choice(_field(data, "choice")),
+        calibration=_calibration(_field(data, "calibration")),
     )
 
 
@@ -550,6 +608,20 @@ def _protocol_report(data: Any) -> ProtocolReport | None:
         return None
     table = tuple(read(PublishedRow, row) for row in _tuple(data, "table"))
     return read(ProtocolReport, data, table=table)
+
+
+def _choice(data: Any) -> Choice | None:
+    if data is None:
+        return None
+    points = _tuple(data, "path")
+    path = tuple(read(PathPoint, point, folds=_tuple(point, "folds")) for point in points)
+    return read(Choice, data, path=path)
+
+
+def _calibration(data: Any) -> Calibration | None:
+    if data is None:
+        return None
+    return read(Calibration, data, slopes=_tuple(data, "slopes"), offsets=_tuple(data, "offsets"))
 
 
 def _error_of(data: Any) -> ItemError | None:

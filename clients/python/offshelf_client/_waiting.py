@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from offshelf_client._errors import (
     ApiError,
@@ -19,6 +19,8 @@ from offshelf_client._models import JobEvent, JobStatus, Progress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# The stage in which a job's counts are of fits.
+CHOOSING: Final = "choosing C"
 # Fields of a job that its events may carry.
 TOLD: Final = ("state", "stage", "total", "done", "failed")
 
@@ -52,7 +54,8 @@ def status_after(status: JobStatus, event: JobEvent) -> JobStatus:
 def progress_of(status: JobStatus) -> Progress:
     """How far a job is, as people are shown it."""
     stage = status.stage if status.state == "running" and status.stage else status.state
-    return Progress(stage, status.done + status.failed, status.total or None, status.failed)
+    unit: Literal["fits", "images"] = "fits" if stage == CHOOSING else "images"
+    return Progress(stage, status.done + status.failed, status.total or None, status.failed, unit)
 
 
 def described(status: JobStatus) -> str:

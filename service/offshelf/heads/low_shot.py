@@ -22,9 +22,11 @@ import numpy as np
 
 from offshelf.engine.memory import keep_freed_memory
 from offshelf.errors import InvalidParameter
-from offshelf.heads.fit import FitParams, decisions, fitted_by, run_child
+from offshelf.heads.fit import FitParams, decisions, run_child
+from offshelf.heads.learn import Examples, learn
 from offshelf.heads.scoring import score
 from offshelf.schemas.heads import LowShot
+from offshelf.schemas.learning import ChooseC
 from offshelf.schemas.reports import LowShotCurve, LowShotPoint, Spread
 
 if TYPE_CHECKING:
@@ -153,9 +155,18 @@ def spread(values: list[float]) -> Spread:
     return Spread(mean=statistics.fmean(values), deviation=deviation, values=values)
 
 
+def fitted_by(params: FitParams, X: NDArray[np.float32], labels: NDArray[np.int64]) -> Fitted:
+    """The head that `params` ask for, which name a C, of X (N, D) and labels (N,) or (N, K)."""
+    none_held_out = np.zeros(0, np.int64)
+    return learn(params.learning, Examples(X, labels, params.classes, none_held_out)).fitted
+
+
 def work(workdir: Path) -> None:
     """Draw the curve of what is in `workdir`."""
     params = FitParams.read(workdir)
+    C = params.learning.C
+    if isinstance(C, ChooseC):
+        raise InvalidParameter("low_shot: C is chosen by now")
     plan = LowShot.model_validate_json((workdir / PLAN).read_bytes())
     features = np.load(workdir / "X.npy", mmap_mode="r")
     labels, train, test = (np.load(workdir / f"{name}.npy") for name in ("y", "train", "test"))
@@ -164,7 +175,7 @@ def work(workdir: Path) -> None:
     def tell(done: int) -> None:
         (workdir / DONE).write_text(json.dumps(done))
 
-    found = curve(plan, lessons, lambda X, y: fitted_by(params, X, y), params.C, tell)
+    found = curve(plan, lessons, lambda X, y: fitted_by(params, X, y), C, tell)
     (workdir / CURVE).write_text(found.model_dump_json())
 
 

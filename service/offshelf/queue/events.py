@@ -104,7 +104,7 @@ class RedisEvents:
 
 def _event(fields: dict[Any, Any]) -> dict[str, Any]:
     data: dict[str, Any] = {text(name): text(value) for name, value in fields.items()}
-    for name in ("total", "done", "failed", "error", "result"):
+    for name in ("total", "done", "failed", "error", "result", "fit"):
         if name in data:
             data[name] = json.loads(data[name])
     return data

@@ -60,6 +60,18 @@ class Jobs(Protocol):
         """Count a finished shard once, however often it is told; whether all are finished now."""
         ...
 
+    def progress(
+        self,
+        job_id: str,
+        stage: str,
+        total: int,
+        done: int,
+        failed: int,
+        fit: Mapping[str, float | None] | None = None,
+    ) -> None:
+        """Set the stage and the counts of a running job; the event has the last `fit` too."""
+        ...
+
     def tried(self, job_id: str, step: str) -> int:
         """Count a try of a step of the job; how many there were since it last ended cleanly."""
         ...

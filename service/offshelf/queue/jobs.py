@@ -78,6 +78,7 @@ class RedisJobs:
         self._change = client.register_script(scripts.CHANGE)
         self._plan = client.register_script(scripts.PLAN)
         self._shard_done = client.register_script(scripts.SHARD_DONE)
+        self._progress = client.register_script(scripts.PROGRESS)
         self._tried = client.register_script(scripts.TRIED)
 
     def create(
@@ -257,6 +258,23 @@ class RedisJobs:
         """Count a finished shard once, however often it is told; whether all are finished now."""
         keys = [record_key(job_id), events_key(job_id), shards_key(job_id)]
         return bool(self._run(self._shard_done, keys, [shard, done, failed]))
+
+    def progress(
+        self,
+        job_id: str,
+        stage: str,
+        total: int,
+        done: int,
+        failed: int,
+        fit: Mapping[str, float | None] | None = None,
+    ) -> None:
+        """Set the stage and the counts of a running job; the event has the last `fit` too.
+
+        One that does not run keeps what it has.
+        """
+        keys = [record_key(job_id), events_key(job_id)]
+        last = "" if fit is None else _json(fit)
+        self._run(self._progress, keys, [stage, total, done, failed, last])
 
     def tried(self, job_id: str, step: str) -> int:
         """Count a try of a step of the job; how many there were since it last ended cleanly."""

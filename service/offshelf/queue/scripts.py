@@ -1,7 +1,8 @@
 """The Lua that changes job records: each script is one atomic step, with its event.
 
 An event is a stream entry with the fields `type`, `state`, `stage`, `total`, `done` and `failed`;
-those of type `state` have also `error` and `result` (JSON) where the record has them. A script on
+those of type `state` have also `error` and `result` (JSON) where the record has them, and those of
+a search for C `fit` (JSON). A script on
 a record that is gone changes nothing.
 """
 
@@ -13,7 +14,7 @@ from typing import Final
 MAX_EVENTS: Final = 2000
 
 _TELL: Final = f"""
-local function tell(record, events, kind)
+local function tell(record, events, kind, fit)
   local names = {{'state', 'stage', 'total', 'done', 'failed'}}
   if kind == 'state' then
     names[#names + 1] = 'error'
@@ -26,6 +27,10 @@ local function tell(record, events, kind)
       entry[#entry + 1] = name
       entry[#entry + 1] = values[i]
     end
+  end
+  if fit and fit ~= '' then
+    entry[#entry + 1] = 'fit'
+    entry[#entry + 1] = fit
   end
   redis.call('XADD', events, 'MAXLEN', '~', '{MAX_EVENTS}', '*', unpack(entry))
 end
@@ -118,6 +123,20 @@ if redis.call('SADD', KEYS[3], ARGV[1]) == 1 then
   if ttl > 0 then redis.call('EXPIRE', KEYS[3], ttl) end
 end
 return redis.call('SCARD', KEYS[3]) >= tonumber(shards) and 1 or 0
+"""
+)
+
+# KEYS[1] record   KEYS[2] events
+# ARGV[1] stage   ARGV[2] total   ARGV[3] done   ARGV[4] failed   ARGV[5] the last fit (JSON), or ''
+PROGRESS: Final = (
+    _TELL
+    + """
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= 'running' and state ~= 'cancelling' then return 0 end
+redis.call('HSET', KEYS[1], 'stage', ARGV[1], 'total', ARGV[2], 'done', ARGV[3],
+           'failed', ARGV[4])
+tell(KEYS[1], KEYS[2], 'progress', ARGV[5])
+return 1
 """
 )
 

@@ -13,6 +13,7 @@ from offshelf.heads.features import Shard
 from offshelf.schemas.base import ErrorBody
 from offshelf.store import layout
 from offshelf.worker.regions import WHOLE, joined, submitted
+from offshelf.worker.watching import WATCH_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from offshelf.worker.planning import Pinned
     from offshelf.worker.regions import Parts
 
-# How long a cancellation may go unnoticed.
-WATCH_S: Final = 0.25
 # No shard takes this long; one that does hangs, and another try is due.
 SHARD_TIMEOUT_S: Final = 3_600.0
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from offshelf.errors import InvalidParameter
+from offshelf.errors import DependencyError, InvalidParameter
 from offshelf.heads.low_shot import CURVE, DONE, PLAN, check_shots
 from offshelf.schemas.reports import LowShotCurve
+from offshelf.worker.searching import TRAINING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from offshelf.heads.fit import FitParams
+    from offshelf.queue.interface import Jobs
     from offshelf.schemas.heads import LowShot
     from offshelf.worker.lesson import Lesson
     from offshelf.worker.training import Trainer
+
+STAGE: Final = "low-shot curve"
 
 
 def check_low_shot(plan: LowShot | None, lesson: Lesson) -> None:
@@ -31,32 +37,50 @@ def check_low_shot(plan: LowShot | None, lesson: Lesson) -> None:
     check_shots(plan, lesson.labels[list(lesson.train)], lesson.classes)
 
 
-def low_shot_curve(
-    trainer: Trainer,
-    workdir: Path,
-    plan: LowShot | None,
-    check: Callable[[], None],
-    tell: Callable[[str], object],
-) -> LowShotCurve | None:
-    """The curve of what a fit left in `workdir`; None where none is wanted.
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Draws the curve of what a fit left in a folder. `check` is called all along.
 
-    `check` is called all along, and what it raises kills the child; `tell` gets the stage.
+    What `check` raises kills the child.
     """
-    if plan is None:
-        return None
-    (workdir / PLAN).write_text(plan.model_dump_json())
-    total, told = len(set(plan.shots)) * plan.draws, -1
 
-    def watch() -> None:
-        nonlocal told
-        check()
-        done = max(told, _done(workdir))
-        if done > told:
-            tell(f"low-shot: {done} of {total} heads")
-            told = done
+    trainer: Trainer
+    workdir: Path
+    check: Callable[[], None]
+    jobs: Jobs
+    job_id: str
 
-    trainer.run("offshelf.heads.low_shot", workdir, watch)
-    return LowShotCurve.model_validate_json((workdir / CURVE).read_bytes())
+    def curve(
+        self, plan: LowShot | None, params: FitParams, C: float, images: tuple[int, int, int]
+    ) -> LowShotCurve | None:
+        """The curve of heads trained as `params` say, all at `C`; None where none is wanted.
+
+        The job counts heads meanwhile, and afterwards `images` again: how many there are, those
+        that have features, and those that failed.
+        """
+        if plan is None:
+            return None
+        (self.workdir / PLAN).write_text(plan.model_dump_json())
+        learning = params.learning.model_copy(update={"C": C, "calibrate": "none"})
+        params.model_copy(update={"learning": learning}).write(self.workdir)
+        heads, told = len(set(plan.shots)) * plan.draws, -1
+
+        def watch() -> None:
+            nonlocal told
+            self.check()
+            done = max(told, _done(self.workdir))
+            if done > told:
+                told = done
+                self._tell(STAGE, heads, done, 0)
+
+        self.trainer.run("offshelf.heads.low_shot", self.workdir, watch)
+        self._tell(TRAINING, *images)
+        return LowShotCurve.model_validate_json((self.workdir / CURVE).read_bytes())
+
+    def _tell(self, stage: str, total: int, done: int, failed: int) -> None:
+        """Redis away is no reason to drop the work."""
+        with suppress(DependencyError):
+            self.jobs.progress(self.job_id, stage, total, done, failed)
 
 
 def _done(workdir: Path) -> int:

@@ -347,7 +347,7 @@ def test_cancel_ends_a_training_that_runs_in_its_child(
         f"import os, pathlib, time\npathlib.Path({str(pid_file)!r}).write_text(str(os.getpid()))\n"
         "time.sleep(600)\n"
     )
-    rig.steps._trainer = Endless(
+    rig.steps._heads._trainer = Endless(
         timeout_s=60, environment={**os.environ, "PYTHONPATH": str(tmp_path)}
     )
     rig.worker.start()

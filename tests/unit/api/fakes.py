@@ -165,7 +165,15 @@ class FakeJobs:
     def shard_done(self, job_id: str, shard: int, done: int, failed: int) -> bool:
         raise NotImplementedError("a worker's call")
 
-    def update(self, job_id: str, *, stage: str, detail: Mapping[str, Any]) -> None:
+    def progress(
+        self,
+        job_id: str,
+        stage: str,
+        total: int,
+        done: int,
+        failed: int,
+        fit: Mapping[str, float | None] | None = None,
+    ) -> None:
         raise NotImplementedError("a worker's call")
 
     def tried(self, job_id: str, step: str) -> int:

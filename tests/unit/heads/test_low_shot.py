@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from offshelf.errors import InvalidParameter
-from offshelf.heads.fit import FitParams, fitted_by
-from offshelf.heads.low_shot import Lessons, check_shots, curve, drawn, spread
+from offshelf.heads.fit import FitParams
+from offshelf.heads.low_shot import Lessons, check_shots, curve, drawn, fitted_by, spread
 from offshelf.schemas.heads import LowShot
+from offshelf.schemas.learning import Learning
 
 if TYPE_CHECKING:
     from offshelf.heads.interface import Fitted
@@ -61,7 +62,7 @@ def lessons(seed: int = 0) -> Lessons:
 
 
 def means(X: np.ndarray, y: np.ndarray) -> Fitted:
-    return fitted_by(FitParams("nearest-mean", 1.0, NAMES), X, y)
+    return fitted_by(FitParams(learning=Learning(kind="nearest-mean"), classes=NAMES), X, y)
 
 
 def test_the_curve_is_that_of_heads_trained_one_by_one() -> None:
@@ -101,7 +102,7 @@ def test_labels_are_learned_from_what_was_drawn_alone() -> None:
     def fit(X: np.ndarray, y: np.ndarray) -> Fitted:
         seen.append(((y == 1).sum(axis=0).tolist(), (y == -1).sum(axis=0).tolist()))
         assert (y != 0).any(axis=1).all()
-        return fitted_by(FitParams("svm", 1.0, NAMES), X, y)
+        return fitted_by(FitParams(learning=Learning(kind="svm"), classes=NAMES), X, y)
 
     found = curve(LowShot(shots=[2], draws=2), data, fit, 1.0)
     assert seen == [([2] * 3, [4] * 3)] * 2

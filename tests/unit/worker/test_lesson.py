@@ -11,6 +11,7 @@ from offshelf.datasets.protocol_import import dataset_of
 from offshelf.datasets.protocols.interface import Description, Item, Split
 from offshelf.errors import InvalidParameter
 from offshelf.schemas.heads import HeadRequest, ProtocolSplit, RandomSplit
+from offshelf.schemas.learning import Learning
 from offshelf.worker.lesson import lesson_of
 from offshelf.worker.reporting import report_of
 
@@ -69,7 +70,7 @@ def test_difficult_objects_are_what_the_protocol_says_in_training_alone(
     assert (lesson.train, lesson.test) == ((0, 1, 2), (3, 4, 5))
     assert lesson.labels[2].tolist() == [label, 1]
     assert lesson.labels[[3, 5]].tolist() == [[1, 0], [0, 1]]
-    lesson.check()
+    lesson.check(Learning())
 
 
 def test_rows_are_those_of_samples_that_have_features() -> None:

@@ -2,64 +2,88 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from offshelf.errors import InvalidParameter, JobCancelled
+from offshelf.errors import DependencyError, InvalidParameter, JobCancelled
 from offshelf.heads.fit import FitParams
 from offshelf.schemas.heads import LowShot
+from offshelf.schemas.learning import ChooseC, Learning
 from offshelf.worker.lesson import Lesson
-from offshelf.worker.low_shot import check_low_shot, low_shot_curve
+from offshelf.worker.low_shot import Drawing, check_low_shot
 from offshelf.worker.training import Trainer, TrainingSet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PLAN = LowShot(shots=[1, 2], draws=2)
+# C is chosen by the time that a curve is drawn; what was wanted is still there.
+PARAMS = FitParams(
+    learning=Learning(C=ChooseC(choose=[1, 2]), calibrate="platt"), classes=["a", "b"]
+)
+IMAGES = (40, 40, 0)
 
 
-def prepared(workdir: Path) -> None:
-    y = np.arange(40, dtype=np.int64) % 2
-    X = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32) + 4 * y[:, None]
-    np.save(workdir / "X.npy", X.astype(np.float32))
-    TrainingSet(y, np.arange(30), np.arange(30, 40)).write(workdir)
-    FitParams("svm", 1.0, ["a", "b"]).write(workdir)
+class Counts:
+    """Records what a job is told, or has no Redis to tell."""
+
+    def __init__(self, *, away: bool = False) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self._away = away
+
+    def progress(self, *given: Any) -> None:
+        if self._away:
+            raise DependencyError("Redis is away")
+        self.told.append(given)
 
 
 def nothing() -> None:
     """A check that lets it go on."""
 
 
-def test_a_child_draws_the_curve_and_tells_how_far_it_is(tmp_path: Path) -> None:
-    prepared(tmp_path)
-    told: list[str] = []
-    found = low_shot_curve(Trainer(60), tmp_path, PLAN, nothing, told.append)
+def drawing(workdir: Path, jobs: Any = None, check: Callable[[], None] = nothing) -> Drawing:
+    y = np.arange(40, dtype=np.int64) % 2
+    X = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32) + 4 * y[:, None]
+    np.save(workdir / "X.npy", X.astype(np.float32))
+    TrainingSet(y, np.arange(30), np.arange(30, 40), np.zeros(0, np.int64)).write(workdir)
+    return Drawing(Trainer(60), workdir, check, jobs or Counts(), "j1")
+
+
+def test_a_child_draws_the_curve_and_the_job_counts_its_heads(tmp_path: Path) -> None:
+    jobs = Counts()
+    found = drawing(tmp_path, jobs).curve(PLAN, PARAMS, 0.5, IMAGES)
     assert found is not None
     assert [(p.shots, len(p.figures["accuracy"].values)) for p in found.points] == [(1, 2), (2, 2)]
     assert found.points[1].figures["accuracy"].mean > 0.8
-    assert told[0] == "low-shot: 0 of 4 heads"
-    assert len(set(told)) == len(told)
+    assert found.C == 0.5
+    assert jobs.told[0] == ("j1", "low-shot curve", 4, 0, 0)
+    assert jobs.told[-1] == ("j1", "training", *IMAGES)
+    done = [told[3] for told in jobs.told[:-1]]
+    assert done == sorted(set(done))
     assert (tmp_path / "low_shot.done").read_text() == "4"
-    assert low_shot_curve(Trainer(60), tmp_path, None, nothing, told.append) is None
+
+
+def test_none_is_drawn_where_none_is_wanted_and_redis_away_stops_nothing(tmp_path: Path) -> None:
+    assert drawing(tmp_path).curve(None, PARAMS, 1.0, IMAGES) is None
+    found = drawing(tmp_path, Counts(away=True)).curve(PLAN, PARAMS, 1.0, IMAGES)
+    assert found is not None
 
 
 def test_a_cancel_kills_it(tmp_path: Path) -> None:
-    prepared(tmp_path)
-
     def cancel() -> None:
         raise JobCancelled("enough")
 
     with pytest.raises(JobCancelled):
-        low_shot_curve(Trainer(60), tmp_path, PLAN, cancel, lambda _: None)
+        drawing(tmp_path, check=cancel).curve(PLAN, PARAMS, 1.0, IMAGES)
     assert not (tmp_path / "curve.json").exists()
 
 
 def test_what_cannot_be_drawn_comes_back_as_such(tmp_path: Path) -> None:
-    prepared(tmp_path)
     with pytest.raises(InvalidParameter, match="class 'a' has enough for 15"):
-        low_shot_curve(Trainer(60), tmp_path, LowShot(shots=[16]), nothing, lambda _: None)
+        drawing(tmp_path).curve(LowShot(shots=[16]), PARAMS, 1.0, IMAGES)
 
 
 def test_a_curve_needs_a_test_with_labels_and_enough_to_train_on() -> None:

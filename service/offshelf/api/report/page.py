@@ -55,6 +55,7 @@ def render(reported: Reported, store: Store, limits: Limits) -> str:
             many=report.head.multi_label,
             created=datetime.fromtimestamp(report.head.created_s, UTC),
             tables=_tables(report.head),
+            options=_options(report.head),
             thumbnails=found,
             extremes=extremes,
             samples_shown=SAMPLES_SHOWN,
@@ -131,19 +132,27 @@ def _first_metric(report: HeadReport, curve: LowShotCurve) -> str:
 
 
 def _choice(head: Head) -> Markup | None:
-    choice: Any = getattr(head, "choice", None)
+    choice = head.choice
     if choice is None:
         return None
-    points = [p for p in choice.path if p.mean is not None]
-    if not points:
+    known = [(p.C, p.mean, p.deviation) for p in choice.path if p.mean is not None]
+    if not known:
         return None
     name = METRICS.get(choice.metric, choice.metric)
     return plots.curve(
-        [plots.Point(p.C, p.mean, p.deviation) for p in points],
+        [plots.Point(*row) for row in known],
         f"Choice of C: {name} of held-out images",
         ("C", f"{name} ({choice.held_out}), %"),
-        chosen=None if choice.class_C else head.C,
+        chosen=None if choice.by_class else head.C,
     )
+
+
+def _options(head: Head) -> dict[str, Any]:
+    """What was asked for of the training, as far as it is not the usual."""
+    if head.learning is None:
+        return {}
+    given = head.learning.model_dump(exclude_defaults=True, exclude={"kind", "C"})
+    return {name.replace("_", " "): value for name, value in given.items()}
 
 
 def _tables(head: Head) -> dict[str, list[PublishedRow]]:

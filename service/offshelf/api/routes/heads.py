@@ -113,7 +113,8 @@ async def predict(
 ) -> PredictAnswer:
     """Label every image. Bodies as for features, without parameters: the head knows them.
 
-    `scores` are margins of an SVM and probabilities of a logistic regression. One bad image
+    `scores` are margins of an SVM and probabilities of a logistic regression; `probabilities` are
+    those of a calibrated head, or of a logistic regression. One bad image
     fails alone; features of another fingerprint than the head's are refused.
     """
     check_id("head", head_id)
@@ -160,20 +161,24 @@ def predictions(head: LinearHead, extraction: Extraction) -> list[Prediction]:
     (tap,) = extraction.taps.values()
     head.check(FeatureSpec.from_dict(tap.spec))
     scores = head.scores(tap.rows)
+    sure = head.probabilities(tap.rows) if head.has_probabilities else None
     best = np.argmax(scores, axis=1)
     told: list[Prediction] = []
     for item in extraction.items:
         if item.row is None:
             told.append(_failed(item))
             continue
-        values = scores[item.row].tolist()
+        row, classes = item.row, head.card.classes
         told.append(
             Prediction(
                 index=item.index,
                 name=item.name,
                 status="ok",
-                label=head.card.classes[best[item.row]],
-                scores=dict(zip(head.card.classes, values, strict=True)),
+                label=classes[best[row]],
+                scores=dict(zip(classes, scores[row].tolist(), strict=True)),
+                probabilities=None
+                if sure is None
+                else dict(zip(classes, sure[row].tolist(), strict=True)),
             )
         )
     return told

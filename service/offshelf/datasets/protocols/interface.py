@@ -14,14 +14,13 @@ from offshelf.errors import InvalidParameter
 from offshelf.registry import Registry
 from offshelf.schemas.base import Strict
 from offshelf.schemas.heads import PublishedRow
+from offshelf.schemas.learning import Metric as Metric  # noqa: PLC0414 - readers name it
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-Metric = Literal["accuracy", "mean_class_accuracy", "map_11pt", "map_all_point"]
 
 # What becomes of a class's label 0 (only difficult objects) in training. In a test it never counts.
 Difficult = Literal["left out", "negative"]

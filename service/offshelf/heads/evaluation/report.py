@@ -8,9 +8,8 @@ import numpy as np
 
 from offshelf.core import scoring
 from offshelf.core.intervals import wilson
-from offshelf.errors import InvalidParameter
+from offshelf.heads.calibration import probabilities
 from offshelf.heads.evaluation import figures, hardest
-from offshelf.heads.model import LinearHead
 from offshelf.schemas.reports import ClassTest, HeadReport, LabelTest, Reliability
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 NO_TEST = "the head was trained without a test side, so only its training figures are known"
 NO_LABELS = "the labels of the test were not published, so there is nothing to compare scores with"
+NO_PROBABILITIES = "the head has no probabilities: train it with calibrate=platt or temperature"
 NO_SCORES = "no test sample had features"
 
 
@@ -51,37 +51,27 @@ def build(head: Head, evaluation: Evaluation | None, dataset: Dataset | None) ->
     if not scored.has_truth:
         why = NO_LABELS if len(scored.numbers) else NO_SCORES
         return known.model_copy(update={"test_missing": why})
-    probabilities, missing = probabilities_of(head, scored.scores)
+    said = probabilities_of(head, scored.scores)
     return known.model_copy(
         update={
-            "test": _test(scored, head.classes, _paths(dataset), probabilities),
+            "test": _test(scored, head.classes, _paths(dataset), said),
             "test_missing": "",
-            "reliability": _reliability(scored, probabilities),
-            "reliability_missing": missing,
+            "reliability": _reliability(scored, said),
+            "reliability_missing": NO_PROBABILITIES if said is None else "",
         }
     )
 
 
-def probabilities_of(
-    head: Head, scores: NDArray[np.float32]
-) -> tuple[NDArray[np.float32] | None, str]:
-    """The head's probabilities (T, K) for scores (T, K); or None, and why there are none.
-
-    It asks a head whose features are the scores themselves, so the rule is the head's own.
-    """
-    classes = len(head.classes)
-    of_scores = LinearHead(head, np.eye(classes, dtype=np.float32), np.zeros(classes, np.float32))
-    try:
-        return of_scores.probabilities(scores), ""
-    except InvalidParameter as error:
-        return None, str(error)
+def probabilities_of(head: Head, scores: NDArray[np.float32]) -> NDArray[np.floating] | None:
+    """The head's probabilities (T, K) for scores (T, K); None where it has none."""
+    return probabilities(head.kind, scores, head.calibration, multi_label=head.multi_label)
 
 
 def _test(
     evaluation: Evaluation,
     classes: list[str],
     path_of: Callable[[int], str | None],
-    probabilities: NDArray[np.float32] | None,
+    said: NDArray[np.floating] | None,
 ) -> ClassTest | LabelTest:
     truth, scores = evaluation.truth, evaluation.scores
     if evaluation.multi_label:
@@ -102,14 +92,12 @@ def _test(
         top_k=figures.top_k(evaluation),
         classes=figures.class_figures(evaluation, confusion, classes),
         confusion=confusion.tolist(),
-        hardest=hardest.misses(evaluation, classes, path_of, probabilities),
+        hardest=hardest.misses(evaluation, classes, path_of, said),
     )
 
 
-def _reliability(
-    evaluation: Evaluation, probabilities: NDArray[np.float32] | None
-) -> Reliability | None:
-    return None if probabilities is None else figures.reliability(evaluation, probabilities)
+def _reliability(evaluation: Evaluation, said: NDArray[np.floating] | None) -> Reliability | None:
+    return None if said is None else figures.reliability(evaluation, said)
 
 
 def _paths(dataset: Dataset | None) -> Callable[[int], str | None]:
