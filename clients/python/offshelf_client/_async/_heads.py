@@ -10,12 +10,21 @@ from offshelf_client._async._pages import rows
 from offshelf_client._async._search import AsyncSearch, search
 from offshelf_client._learning import ChooseC, c_body, options_body
 from offshelf_client._models import head_of, job_of
-from offshelf_client._wire import Call, at, feature_params, split_body, submission, tap_names
+from offshelf_client._wire import (
+    Call,
+    at,
+    feature_params,
+    low_shot_body,
+    split_body,
+    submission,
+    tap_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from offshelf_client._async._transport import AsyncTransport
+    from offshelf_client._evaluation import LowShot
     from offshelf_client._learning import COption
     from offshelf_client._models import Dataset, HeadKind, Split
     from offshelf_client._progress import ProgressOption
@@ -49,6 +58,7 @@ class AsyncHeads:
         dropout: float | None = None,
         seed: int | None = None,
         calibrate: Literal["none", "temperature", "platt"] | None = None,
+        low_shot: LowShot | Mapping[str, Any] | None = None,
         name: str = "",
         idempotency_key: str | None = None,
     ) -> AsyncJob:
@@ -62,7 +72,8 @@ class AsyncHeads:
         options from `class_weight` to `calibrate` are docs/heads.md's too; those left out are
         the kind's own. `split` says which images train and which test; without one all of them
         train. `ProtocolSplit(1)` is the first split of the protocol that the dataset was
-        uploaded with. Features that
+        uploaded with. `low_shot`, e.g. `LowShot((1, 2, 4))`, also draws a low-shot curve, which
+        `AsyncHead.evaluation` has. Features that
         the service has already are not extracted again. Raises UnknownNameError,
         InvalidParameterError, WeightsMissingError. Example:
         `job = await client.heads.train(dataset, tap="fc7", split=RandomSplit(30))`, then
@@ -74,6 +85,7 @@ class AsyncHeads:
             "C": c_body(C),
             "name": name,
             "split": split_body(split),
+            **low_shot_body(low_shot),
             **feature_params(backbone, tap, view, pool, normalize, weights, merge),
             **options_body(
                 class_weight=class_weight,

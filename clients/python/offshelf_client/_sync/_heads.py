@@ -11,11 +11,20 @@ from offshelf_client._sync._head import Head
 from offshelf_client._sync._job import Job
 from offshelf_client._sync._pages import rows
 from offshelf_client._sync._search import Search, search
-from offshelf_client._wire import Call, at, feature_params, split_body, submission, tap_names
+from offshelf_client._wire import (
+    Call,
+    at,
+    feature_params,
+    low_shot_body,
+    split_body,
+    submission,
+    tap_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from offshelf_client._evaluation import LowShot
     from offshelf_client._learning import COption
     from offshelf_client._models import Dataset, HeadKind, Split
     from offshelf_client._progress import ProgressOption
@@ -50,6 +59,7 @@ class Heads:
         dropout: float | None = None,
         seed: int | None = None,
         calibrate: Literal["none", "temperature", "platt"] | None = None,
+        low_shot: LowShot | Mapping[str, Any] | None = None,
         name: str = "",
         idempotency_key: str | None = None,
     ) -> Job:
@@ -63,7 +73,8 @@ class Heads:
         options from `class_weight` to `calibrate` are docs/heads.md's too; those left out are
         the kind's own. `split` says which images train and which test; without one all of them
         train. `ProtocolSplit(1)` is the first split of the protocol that the dataset was
-        uploaded with. Features that
+        uploaded with. `low_shot`, e.g. `LowShot((1, 2, 4))`, also draws a low-shot curve, which
+        `AsyncHead.evaluation` has. Features that
         the service has already are not extracted again. Raises UnknownNameError,
         InvalidParameterError, WeightsMissingError. Example:
         `job = client.heads.train(dataset, tap="fc7", split=RandomSplit(30))`, then
@@ -75,6 +86,7 @@ class Heads:
             "C": c_body(C),
             "name": name,
             "split": split_body(split),
+            **low_shot_body(low_shot),
             **feature_params(backbone, tap, view, pool, normalize, weights, merge),
             **options_body(
                 class_weight=class_weight,
