@@ -73,8 +73,8 @@ class Heads:
         options from `class_weight` to `calibrate` are docs/heads.md's too; those left out are
         the kind's own. `split` says which images train and which test; without one all of them
         train. `ProtocolSplit(1)` is the first split of the protocol that the dataset was
-        uploaded with. `low_shot`, e.g. `LowShot((1, 2, 4))`, also draws a low-shot curve, which
-        `AsyncHead.evaluation` has. Features that
+        uploaded with. `low_shot`, e.g. `LowShot((1, 2, 4))`, also draws a low-shot curve, for
+        the head's `evaluation()`. Features that
         the service has already are not extracted again. Raises UnknownNameError,
         InvalidParameterError, WeightsMissingError. Example:
         `job = client.heads.train(dataset, tap="fc7", split=RandomSplit(30))`, then
