@@ -109,6 +109,36 @@ def mean_average_precision(labels: ArrayLike, scores: ArrayLike, rule: ApRule) -
     return _mean(average_precisions(labels, scores, rule))
 
 
+def class_precisions(truth: ArrayLike, scores: ArrayLike) -> Floats:
+    """The all-point AP of each class (K,) from class indices (N,) and scores (N, K).
+
+    It is `average_precision` of the class's images against all others, for which the places of
+    its own images in the ranking are enough: hundreds of classes need no ranking each.
+    """
+    table = np.asarray(scores)
+    _scores(table, 2)
+    true = _indices(truth, table.shape[1], len(table))
+    own = np.argsort(true, kind="stable")
+    ends = np.searchsorted(true[own], np.arange(table.shape[1] + 1))
+    columns = np.ascontiguousarray(table.T)
+    return np.array(
+        [_own_precision(columns[k], own[ends[k] : ends[k + 1]]) for k in range(len(columns))]
+    )
+
+
+def _own_precision(column: NDArray[np.generic], rows: Ints) -> float:
+    """The all-point AP of the images `rows`, in ascending order, by the scores of all of them."""
+    if not len(rows):
+        return float("nan")
+    ascending, wanted = np.sort(column), column[rows]
+    before = len(column) - np.searchsorted(ascending, wanted, side="right")
+    same = len(column) - np.searchsorted(ascending, wanted, side="left") - before
+    for tied in np.flatnonzero(same > 1):  # equal scores keep the order of the list
+        before[tied] += np.count_nonzero(column[: rows[tied]] == wanted[tied])
+    precision = np.arange(1, len(rows) + 1) / (np.sort(before) + 1)
+    return float(np.maximum.accumulate(precision[::-1]).mean())
+
+
 @dataclass(frozen=True, slots=True)
 class Reliability:
     """How sure against how right: `edges` (B + 1,) and, for each bin (B,), what fell into it.

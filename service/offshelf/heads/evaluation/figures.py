@@ -5,8 +5,6 @@ from __future__ import annotations
 from math import isnan
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from offshelf.core import scoring
 from offshelf.schemas.reports import (
     Bin,
@@ -19,6 +17,7 @@ from offshelf.schemas.reports import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from offshelf.heads.evaluation.record import Evaluation
@@ -41,8 +40,7 @@ def class_figures(
     evaluation: Evaluation, confusion: NDArray[np.int64], classes: Sequence[str]
 ) -> list[ClassFigures]:
     """A row for each class of a test with one label an image."""
-    signs = np.where(evaluation.truth[:, None] == np.arange(len(classes)), 1, -1)
-    precisions = scoring.average_precisions(signs, evaluation.scores, "all")
+    precisions = scoring.class_precisions(evaluation.truth, evaluation.scores)
     return [
         ClassFigures(
             name=row.name,
