@@ -1,3 +1,9 @@
+const valueOf = (row, column) => {
+  const text = row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
+  return text === "" || Number.isNaN(Number(text)) ? text : Number(text);
+};
+const compare = (a, b) => typeof a === "number" && typeof b === "number"
+  ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true });
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
@@ -8,11 +14,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const down = head.getAttribute("aria-sort") === "ascending";
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
-      const order = (a, b) => a === b ? 0 : a === "" ? 1 : b === "" ? -1
-        : (down ? -1 : 1) * a.localeCompare(b, undefined, { numeric: true });
-      const body = table.tBodies[0];
-      body.append(...[...body.rows].sort((a, b) => order(key(a), key(b))));
+      const rows = [...table.tBodies[0].rows].map((row) => [valueOf(row, column), row]);
+      // What has no value comes last, whichever way.
+      rows.sort(([a], [b]) => (a === "") - (b === "") || (down ? -1 : 1) * compare(a, b));
+      table.tBodies[0].append(...rows.map(([, row]) => row));
     });
   });
 }
