@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from offshelf.errors import InvalidParameter
 from offshelf.heads.interface import SOLVERS
 from offshelf.heads.labels import side_by_side
 from offshelf.heads.recipe import RecipeSolver
@@ -22,7 +21,7 @@ def solver_of(learning: Learning, classes: Sequence[str], *, multi_label: bool) 
 
     Kinds that are no `Recipe` have no options.
     """
-    learning.check_labels(multi_label=multi_label)
+    learning.check_labels(classes, multi_label=multi_label)
     solver = SOLVERS.get(learning.kind)
     if not isinstance(solver, RecipeSolver):
         return solver
@@ -41,14 +40,7 @@ def solver_of(learning: Learning, classes: Sequence[str], *, multi_label: bool) 
 
 
 def _numbered(given: str | Mapping[str, float] | None, classes: Sequence[str]) -> Any:
-    """Class weights by number; InvalidParameter for names of no class."""
+    """Class weights by number."""
     if given is None or isinstance(given, str):
         return given
-    number = {name: k for k, name in enumerate(classes)}
-    unknown = [name for name in given if name not in number]
-    if unknown:
-        raise InvalidParameter(
-            f"class_weight names {', '.join(unknown)}; the classes are {', '.join(classes[:20])}"
-            f"{' ...' if len(classes) > 20 else ''}"
-        )
-    return {number[name]: weight for name, weight in given.items()}
+    return {list(classes).index(name): weight for name, weight in given.items()}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
 from offshelf.errors import InvalidParameter
 from offshelf.schemas.base import Strict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HeadKind = Literal[
     "svm",
@@ -154,8 +157,14 @@ class Learning(Strict):
         if given:
             raise ValueError(f"{MEANS} has no use for {', '.join(given)}: it is the class means")
 
-    def check_labels(self, *, multi_label: bool) -> None:
-        """InvalidParameter for what does not go with the kind of labels that there are."""
+    def check_labels(self, classes: Sequence[str], *, multi_label: bool) -> None:
+        """InvalidParameter for what does not go with the classes, or the labels, that there are."""
+        unknown = set(self.class_weight or ()) - set(classes)
+        if isinstance(self.class_weight, dict) and unknown:
+            raise InvalidParameter(
+                f"class_weight names {', '.join(sorted(unknown))}; the classes are "
+                f"{', '.join(classes[:20])}{' ...' if len(classes) > 20 else ''}"
+            )
         one_vs_rest = multi_label or self.kind not in (*SOFTMAX_KINDS, MEANS)
         choice = self.C if isinstance(self.C, ChooseC) else None
         if not one_vs_rest and choice is not None and choice.per_class:

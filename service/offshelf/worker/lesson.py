@@ -45,7 +45,7 @@ class Lesson:
         """InvalidParameter for what cannot be learned, or not so."""
         labels = self.labels[list(self.train)]
         self._check(labels)
-        learning.check_labels(multi_label=labels.ndim == 2)
+        learning.check_labels(self.classes, multi_label=labels.ndim == 2)
         if isinstance(learning.C, ChooseC):
             metric_of(learning.C, self.first_figure, multi_label=labels.ndim == 2)
         places = np.flatnonzero(np.isin(self.train, self.val))

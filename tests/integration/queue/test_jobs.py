@@ -218,6 +218,31 @@ async def test_events_are_replayed_then_followed_to_the_end(jobs: RedisJobs, url
         assert [event async for event in events.follow(job_id, seen[-1][0])] == [("", {})]
 
 
+async def test_a_search_is_told_in_the_record_and_the_event_has_its_last_fit(
+    jobs: RedisJobs, url: str
+) -> None:
+    job_id = new(jobs)
+    fit = {"C": 0.1, "fold": 2, "score": None}
+    jobs.progress(job_id, "choosing C", 9, 1, 0, fit)
+    assert jobs.get(job_id).stage == "queued", "it does not run"
+    jobs.advance(job_id, JobState.RUNNING)
+    jobs.progress(job_id, "choosing C", 9, 4, 0, fit)
+    record = jobs.get(job_id)
+    assert (record.stage, record.total, record.done, record.failed) == ("choosing C", 9, 4, 0)
+    jobs.progress(job_id, "training", 30, 28, 2)
+    record = jobs.get(job_id)
+    assert (record.stage, record.total, record.done, record.failed) == ("training", 30, 28, 2)
+    jobs.advance(job_id, JobState.SUCCEEDED)
+    jobs.progress(job_id, "choosing C", 9, 5, 0, fit)
+    assert jobs.get(job_id).stage == "succeeded"
+    async with connection.connect_async(url, connection.STATE, connections=1) as client:
+        events = RedisEvents(client, silence_s=0.1)
+        seen = [data async for event_id, data in events.follow(job_id, "0") if event_id]
+    assert [(data["type"], data.get("fit")) for data in seen] == [
+        ("state", None), ("state", None), ("progress", fit), ("progress", None), ("state", None),
+    ]  # fmt: skip
+
+
 async def test_too_many_followers_are_refused_and_hold_up_no_ask(jobs: RedisJobs, url: str) -> None:
     job_id = new(jobs)
     async with connection.connect_async(url, connection.STATE, connections=2) as client:

@@ -73,6 +73,26 @@ def test_difficult_objects_are_what_the_protocol_says_in_training_alone(
     lesson.check(Learning())
 
 
+def test_validation_samples_can_choose_and_the_protocol_s_first_figure_is_known() -> None:
+    data = many("left out")
+    lesson = lesson_of(dataset(data), data, request())
+    assert (lesson.val, lesson.first_figure) == (data.splits[0].val, data.metrics[0])
+    rows = lesson.rows(np.array([0, 1, 3, 4, 5]))  # 2 has no features
+    assert (rows.train.tolist(), rows.val.tolist()) == ([0, 1], [1])
+
+
+def test_a_choice_that_does_not_fit_the_split_is_refused_before_any_extraction() -> None:
+    data = single()
+    lesson = lesson_of(dataset(data), data, request(RandomSplit(train_per_class=2)))
+    lesson.check(Learning(C={"choose": "vissl", "folds": 2}))
+    with pytest.raises(InvalidParameter, match="3 folds need 3 training images of each class"):
+        lesson.check(Learning(C={"choose": "vissl", "folds": 3}))
+    with pytest.raises(InvalidParameter, match="this one has none; ask for a number of folds"):
+        lesson.check(Learning(C={"choose": "vissl", "folds": "val"}))
+    with pytest.raises(InvalidParameter, match="has one C"):
+        lesson.check(Learning(kind="logreg", C={"choose": "vissl", "folds": 2, "per_class": True}))
+
+
 def test_rows_are_those_of_samples_that_have_features() -> None:
     data = single()
     lesson = lesson_of(dataset(data), data, request())

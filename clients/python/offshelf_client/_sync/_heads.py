@@ -136,6 +136,8 @@ class Heads:
             option: [given] if given is None or isinstance(given, str) else list(given)
             for option, given in lists.items()
         }
+        if isinstance(C, float | int):
+            raise TypeError(f"a search chooses C: a list, as in ChooseC([0.1, 1, 10]), not {C}")
         training = {"C": ChooseC() if C is None else C, "split": split, "name": name, **options}
         return search(
             self,
