@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from offshelf.datasets import records
 from offshelf.errors import UnknownName
-from offshelf.heads import model
 from offshelf.heads.evaluation import record, report
 
 if TYPE_CHECKING:
@@ -26,16 +25,15 @@ class Reported:
     dataset: Dataset | None
 
 
-def read(store: Store, owner: str, head_id: str) -> Reported:
-    """The report on a head. UnknownName for no head, and for one that was tested but kept nothing.
+def read(store: Store, head: Head) -> Reported:
+    """The report on a head. UnknownName for one that was tested but kept nothing of it.
 
     Of a head without a test side only the training figures are known, and the report says so.
     """
-    head = model.load_card(store, owner, head_id)
     evaluation = _evaluation(store, head)
     dataset = None
     with suppress(UnknownName):
-        dataset = records.load(store, owner, head.dataset)
+        dataset = records.load(store, head.owner, head.dataset)
     return Reported(report.build(head, evaluation, dataset), dataset)
 
 

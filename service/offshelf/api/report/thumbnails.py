@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 SIDE: Final = 160
 QUALITY: Final = 80
-# Reading waits on the store, and Pillow decodes outside Python's lock.
-THREADS: Final = 8
+# Pillow decodes outside Python's lock; the largest images are 200 MB each once decoded.
+THREADS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)

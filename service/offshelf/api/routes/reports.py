@@ -14,6 +14,7 @@ from offshelf.api.report import page
 from offshelf.api.report.reading import read
 from offshelf.api.services import OWNER, ServicesOf, SettingsOf
 from offshelf.engine.decode import Limits
+from offshelf.heads.model import load_card
 from offshelf.schemas.reports import HeadReport
 
 router = APIRouter(prefix="/v1/heads", tags=["heads"])
@@ -50,7 +51,7 @@ def get_report(
     trained before the scores of tests were kept.
     """
     wanted = TYPES[as_format] if as_format else choose(accept, (JSON, HTML))
-    reported = read(services.store, OWNER, check_id("head", head_id))
+    reported = read(services.store, load_card(services.store, OWNER, check_id("head", head_id)))
     headers = {"Vary": "Accept"}
     if wanted == JSON:
         return Response(reported.report.model_dump_json(), media_type=JSON, headers=headers)
