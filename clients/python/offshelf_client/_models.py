@@ -457,7 +457,12 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job as it was when last asked. Times are Unix seconds; counts are of its images."""
+    """A job as it was when last asked. Times are Unix seconds; counts are of its images.
+
+    Of those done, `reused` were there already and `computed` are new, at `images_per_s`; the rest
+    takes `left_s`. `search` is how far a search for C is: `done` of `total` fits, and `C`, `fold`
+    and `score` of the last. None: not known.
+    """
 
     id: str
     kind: str
@@ -469,6 +474,11 @@ class JobStatus:
     total: int = 0
     done: int = 0
     failed: int = 0
+    reused: int = 0
+    computed: int = 0
+    images_per_s: float | None = None
+    left_s: float | None = None
+    search: dict[str, Any] | None = None
     attempts: int = 0
     params: dict[str, Any] = field(default_factory=dict)
     error: ItemError | None = None

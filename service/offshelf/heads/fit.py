@@ -16,6 +16,7 @@ import shutil
 import sys
 import threading
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -174,11 +175,10 @@ def decisions(
 
 def versions() -> dict[str, str]:
     """What a head was fitted with."""
-    import sklearn
-
     from offshelf import __version__
 
-    return {"offshelf": __version__, "scikit-learn": sklearn.__version__, "numpy": np.__version__}
+    libraries = {name: version(name) for name in ("numpy", "scikit-learn", "torch")}
+    return {"offshelf": __version__, **libraries}
 
 
 def end_with_parent(parent: int, workdir: Path) -> None:

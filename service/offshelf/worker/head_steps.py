@@ -72,14 +72,14 @@ class HeadSteps:
         if not isinstance(request, HeadRequest):
             raise InvalidParameter(f"job {job.id} is not for a head")
         dataset = self._datasets.dataset(job.owner, request.dataset)
-        (fingerprint,) = pinned.fingerprints.values()
+        (shelf,) = pinned.shelves.values()
         total = len(dataset.items)
         with self._trainer.workdir() as folder:
             workdir = Path(folder)
             matrix = read_matrix(
                 self._store,
                 dataset.id,
-                fingerprint,
+                shelf,
                 pinned.shards(total),
                 total,
                 workdir / "X.npy",
@@ -93,12 +93,10 @@ class HeadSteps:
                 classes=dataset.classes,
                 first_figure=lesson.first_figure,
             )
-            counts = (total, len(kept), len(errors))
-            check = watch(self._jobs, job.id)
-            with telling(self._jobs, job.id, request, counts) as told:
-                trained = self._trainer.fit(workdir, params, lesson.rows(kept), check, told)
+            check, told = watch(self._jobs, job.id), telling(self._jobs, job.id)
+            trained = self._trainer.fit(workdir, params, lesson.rows(kept), check, told)
             drawing = Drawing(self._trainer, workdir, check, self._jobs, job.id)
-            low_shot = drawing.curve(request.low_shot, params, trained.report.C, counts)
+            low_shot = drawing.curve(request.low_shot, params, trained.report.C)
         evaluation = evaluation_of(
             dataset.id, lesson.labels, lesson.test, kept, trained.scores, low_shot
         )

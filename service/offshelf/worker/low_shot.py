@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from offshelf.core.jobs import JobState
 from offshelf.errors import DependencyError, InvalidParameter
 from offshelf.heads.low_shot import CURVE, DONE, PLAN, check_shots
 from offshelf.schemas.reports import LowShotCurve
-from offshelf.worker.searching import TRAINING
+from offshelf.worker.searching import TELL_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,37 +52,33 @@ class Drawing:
     jobs: Jobs
     job_id: str
 
-    def curve(
-        self, plan: LowShot | None, params: FitParams, C: float, images: tuple[int, int, int]
-    ) -> LowShotCurve | None:
+    def curve(self, plan: LowShot | None, params: FitParams, C: float) -> LowShotCurve | None:
         """The curve of heads trained as `params` say, all at `C`; None where none is wanted.
 
-        The job counts heads meanwhile, and afterwards `images` again: how many there are, those
-        that have features, and those that failed.
+        The stage of the job says how many heads there are.
         """
         if plan is None:
             return None
         (self.workdir / PLAN).write_text(plan.model_dump_json())
         learning = params.learning.model_copy(update={"C": C, "calibrate": "none"})
         params.model_copy(update={"learning": learning}).write(self.workdir)
-        heads, told = len(set(plan.shots)) * plan.draws, -1
+        heads, told, due_s = len(set(plan.shots)) * plan.draws, -1, 0.0
 
         def watch() -> None:
-            nonlocal told
+            nonlocal told, due_s
             self.check()
-            done = max(told, _done(self.workdir))
-            if done > told:
-                told = done
-                self._tell(STAGE, heads, done, 0)
+            done = _done(self.workdir)
+            if done > told and time.monotonic() >= due_s:
+                told, due_s = done, time.monotonic() + TELL_S
+                self._tell(f"{STAGE}: {done} of {heads} heads")
 
         self.trainer.run("offshelf.heads.low_shot", self.workdir, watch)
-        self._tell(TRAINING, *images)
         return LowShotCurve.model_validate_json((self.workdir / CURVE).read_bytes())
 
-    def _tell(self, stage: str, total: int, done: int, failed: int) -> None:
+    def _tell(self, stage: str) -> None:
         """Redis away is no reason to drop the work."""
         with suppress(DependencyError):
-            self.jobs.progress(self.job_id, stage, total, done, failed)
+            self.jobs.advance(self.job_id, JobState.RUNNING, stage=stage)
 
 
 def _done(workdir: Path) -> int:

@@ -18,6 +18,7 @@ from offshelf.queue.jobs import WAITING_TO_TRAIN
 from offshelf.queue.tasks import Step
 from offshelf.schemas.heads import HEAD
 from offshelf.schemas.transforms import TRANSFORM
+from offshelf.worker.content_cache import ContentCache
 from offshelf.worker.feature_steps import FeatureSteps
 from offshelf.worker.head_steps import HeadSteps
 from offshelf.worker.known_datasets import KnownDatasets
@@ -47,13 +48,22 @@ class JobSteps:
         trainer: Trainer,
         metrics: WorkerMetrics,
         shard_images: int,
+        cache: ContentCache | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._jobs = jobs
         self._queue = queue
         datasets = KnownDatasets(store)
         self._features = FeatureSteps(
-            jobs, store, extractor, queue, metrics, datasets, shard_images, clock
+            jobs,
+            store,
+            extractor,
+            queue,
+            metrics,
+            datasets,
+            cache or ContentCache(None, metrics),
+            shard_images,
+            clock,
         )
         self._heads = HeadSteps(jobs, store, trainer, datasets, clock)
         self._transforms = TransformSteps(jobs, store, trainer, clock)

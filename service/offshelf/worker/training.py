@@ -93,7 +93,9 @@ class Trainer:
         """
         params.write(workdir)
         training_set.write(workdir)
-        self.run("offshelf.heads.fit", workdir, _with_progress(workdir, check, told))
+        look = _with_progress(workdir, check, told)
+        self.run("offshelf.heads.fit", workdir, look)
+        look()  # a search may be over before anyone has looked
         coef, intercept = unpack_weights((workdir / "head.safetensors").read_bytes())
         return Trained(coef, intercept, np.load(workdir / "scores.npy"), Report.read(workdir))
 

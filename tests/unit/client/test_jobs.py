@@ -11,7 +11,7 @@ import pytest
 
 import offshelf_client as sdk
 from offshelf_client._sse import EventParser
-from offshelf_client._waiting import progress_of
+from offshelf_client._waiting import progress_of, status_after
 from tests.unit.client.fake_service import (
     FakeService,
     backbone_body,
@@ -304,7 +304,11 @@ def test_the_options_of_the_sdk_are_those_of_the_server() -> None:
 
 
 def test_progress_of_a_search_counts_fits() -> None:
-    running = sdk.JobStatus("j1", "head", "running", stage="choosing C", total=45, done=9)
+    search = {"done": 9, "total": 45, "C": 0.1, "fold": 2, "score": 0.5}
+    status = sdk.JobStatus("j1", "head", "running", stage="training", total=30, done=30)
+    event = sdk.JobEvent("1-0", {"type": "progress", "stage": "choosing C", "search": search})
+    running = status_after(status, event)
+    assert (running.done, running.search) == (30, search)
     assert progress_of(running) == sdk.Progress("choosing C", 9, 45, unit="fits")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from offshelf.core.jobs import JobState
 from offshelf.errors import DependencyError, InvalidParameter, JobCancelled
 from offshelf.heads.fit import FitParams
 from offshelf.schemas.heads import LowShot
@@ -24,20 +25,20 @@ PLAN = LowShot(shots=[1, 2], draws=2)
 PARAMS = FitParams(
     learning=Learning(C=ChooseC(choose=[1, 2]), calibrate="platt"), classes=["a", "b"]
 )
-IMAGES = (40, 40, 0)
 
 
 class Counts:
     """Records what a job is told, or has no Redis to tell."""
 
     def __init__(self, *, away: bool = False) -> None:
-        self.told: list[tuple[Any, ...]] = []
+        self.told: list[str] = []
         self._away = away
 
-    def progress(self, *given: Any) -> None:
+    def advance(self, job_id: str, to: JobState, *, stage: str) -> None:
         if self._away:
             raise DependencyError("Redis is away")
-        self.told.append(given)
+        assert (job_id, to) == ("j1", JobState.RUNNING)
+        self.told.append(stage)
 
 
 def nothing() -> None:
@@ -54,21 +55,19 @@ def drawing(workdir: Path, jobs: Any = None, check: Callable[[], None] = nothing
 
 def test_a_child_draws_the_curve_and_the_job_counts_its_heads(tmp_path: Path) -> None:
     jobs = Counts()
-    found = drawing(tmp_path, jobs).curve(PLAN, PARAMS, 0.5, IMAGES)
+    found = drawing(tmp_path, jobs).curve(PLAN, PARAMS, 0.5)
     assert found is not None
     assert [(p.shots, len(p.figures["accuracy"].values)) for p in found.points] == [(1, 2), (2, 2)]
     assert found.points[1].figures["accuracy"].mean > 0.8
     assert found.C == 0.5
-    assert jobs.told[0] == ("j1", "low-shot curve", 4, 0, 0)
-    assert jobs.told[-1] == ("j1", "training", *IMAGES)
-    done = [told[3] for told in jobs.told[:-1]]
-    assert done == sorted(set(done))
+    assert jobs.told[0] == "low-shot curve: 0 of 4 heads"
+    assert jobs.told == sorted(set(jobs.told))
     assert (tmp_path / "low_shot.done").read_text() == "4"
 
 
 def test_none_is_drawn_where_none_is_wanted_and_redis_away_stops_nothing(tmp_path: Path) -> None:
-    assert drawing(tmp_path).curve(None, PARAMS, 1.0, IMAGES) is None
-    found = drawing(tmp_path, Counts(away=True)).curve(PLAN, PARAMS, 1.0, IMAGES)
+    assert drawing(tmp_path).curve(None, PARAMS, 1.0) is None
+    found = drawing(tmp_path, Counts(away=True)).curve(PLAN, PARAMS, 1.0)
     assert found is not None
 
 
@@ -77,13 +76,13 @@ def test_a_cancel_kills_it(tmp_path: Path) -> None:
         raise JobCancelled("enough")
 
     with pytest.raises(JobCancelled):
-        drawing(tmp_path, check=cancel).curve(PLAN, PARAMS, 1.0, IMAGES)
+        drawing(tmp_path, check=cancel).curve(PLAN, PARAMS, 1.0)
     assert not (tmp_path / "curve.json").exists()
 
 
 def test_what_cannot_be_drawn_comes_back_as_such(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameter, match="class 'a' has enough for 15"):
-        drawing(tmp_path).curve(LowShot(shots=[16]), PARAMS, 1.0, IMAGES)
+        drawing(tmp_path).curve(LowShot(shots=[16]), PARAMS, 1.0)
 
 
 def test_a_curve_needs_a_test_with_labels_and_enough_to_train_on() -> None:
