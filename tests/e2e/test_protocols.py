@@ -73,6 +73,10 @@ def figures(head: Head) -> dict[str, float]:
     report = head.report.protocol
     assert report is not None
     assert report.unscored == 0
+    evaluation = head.evaluation()
+    for metric, value in report.figures.items():
+        assert getattr(evaluation, metric) == pytest.approx(value)
+    assert evaluation.images == report.tested
     return report.figures
 
 

@@ -22,6 +22,7 @@ from offshelf.api.routes import (
     health,
     jobs,
     registry,
+    reports,
     selftest,
     transforms,
 )
@@ -41,6 +42,7 @@ ROUTERS: Final = (
     feature_sets.router,
     registry.router,  # before `/v1/heads/{head}`, which would take `compare` for a head
     heads.router,
+    reports.router,
     transforms.router,
     jobs.router,
     health.router,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from offshelf.commands.evaluations import shots_option
 from offshelf.commands.figures import published_table
 from offshelf.commands.learning import Kind, with_learning
 from offshelf.commands.options import (
@@ -68,6 +69,14 @@ def train(
     normalize: Normalize = "none",
     merge: Merge = "mean",
     weights: Weights = None,
+    low_shot: Annotated[
+        str | None,
+        typer.Option(
+            help="Also train on so few images a class, e.g. 1,2,4,8; `offshelf heads report` "
+            "has the curve.",
+            metavar="K1,K2,...",
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(help="A name; one that exists gets a new version.")] = "",
     as_json: AsJson = False,
     progress: ShowProgress = None,
@@ -90,6 +99,7 @@ def train(
             merge=merge,
             weights=weights,
             split=split_option(train_per_class, seed),
+            low_shot=shots_option(low_shot),
             name=name,
             **learning,
         )

@@ -55,6 +55,20 @@ class ProtocolSplit(Strict):
     number: Annotated[int, Field(gt=0)]
 
 
+class LowShot(Strict):
+    """Also train on `shots` images a class, each `draws` times, and score every head on the test.
+
+    Each draw is independent of all others, those of fewer images too (VISSL's low-shot protocol).
+    `seed`, the shots and the number of the draw settle which images it has.
+    """
+
+    shots: Annotated[list[Annotated[int, Field(ge=1, le=100_000)]], Field(min_length=1)] = [
+        1, 2, 4, 8, 16,
+    ]  # fmt: skip
+    draws: Annotated[int, Field(ge=1, le=100)] = 5
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
 class HeadRequest(FeatureParams, Learning):
     """Body of `POST /v1/heads`: exactly one tap, flattened to a vector."""
 
@@ -62,6 +76,7 @@ class HeadRequest(FeatureParams, Learning):
     dataset: DatasetId
     name: Annotated[str, Field(max_length=200)] = ""
     split: ExplicitSplit | RandomSplit | ProtocolSplit | None = None
+    low_shot: LowShot | None = None
 
 
 class ClassPrecision(Strict):

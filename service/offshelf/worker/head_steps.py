@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 from offshelf.core.jobs import JobState
 from offshelf.errors import InvalidParameter
 from offshelf.heads import model, names
+from offshelf.heads.evaluation import record
+from offshelf.heads.evaluation.record import evaluation_of
 from offshelf.heads.features import read_matrix
 from offshelf.heads.fit import FitParams
 from offshelf.schemas.base import WeightsBody
 from offshelf.schemas.heads import HEAD, Head, HeadRequest, ProtocolReport
 from offshelf.store import layout
 from offshelf.worker.lesson import lesson_of
+from offshelf.worker.low_shot import Drawing
 from offshelf.worker.planning import Pinned, head_id_of, learning_of, request_of
 from offshelf.worker.reporting import report_of
 from offshelf.worker.searching import telling
@@ -99,13 +102,14 @@ class HeadSteps:
                 classes=dataset.classes,
                 first_figure=lesson.first_figure,
             )
-            trained = self._trainer.fit(
-                workdir,
-                params,
-                lesson.rows(kept),
-                watch(self._jobs, job.id),
-                telling(self._jobs, job.id),
-            )
+            check, told = watch(self._jobs, job.id), telling(self._jobs, job.id)
+            trained = self._trainer.fit(workdir, params, lesson.rows(kept), check, told)
+            drawing = Drawing(self._trainer, workdir, check, self._jobs, job.id)
+            low_shot = drawing.curve(request.low_shot, params, trained.report.C)
+        evaluation = evaluation_of(
+            dataset.id, lesson.labels, lesson.test, kept, trained.scores, low_shot
+        )
+        record.save(self._store, job.owner, head_id_of(job), evaluation)
         report, more = report_of(description, request, pinned.backbone, trained.scores, kept)
         warnings = [*unreadable(dataset, errors), *trained.report.warnings, *more]
         return _head(job, request, pinned, trained, dataset, report, warnings, self._clock())

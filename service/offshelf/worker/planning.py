@@ -14,6 +14,7 @@ from offshelf.schemas.features import FeatureParams
 from offshelf.schemas.heads import HEAD, HEAD_ID_PREFIX, HeadRequest
 from offshelf.schemas.learning import Learning
 from offshelf.worker.lesson import lesson_of
+from offshelf.worker.low_shot import check_low_shot
 
 if TYPE_CHECKING:
     from offshelf.core.jobs import Job
@@ -123,7 +124,9 @@ def check_request(dataset: Dataset, description: Description | None, request: Re
     if not dataset.items:
         raise InvalidParameter(f"dataset {dataset.id} has no images")
     if isinstance(request, HeadRequest):
-        lesson_of(dataset, description, request).check(request)
+        lesson = lesson_of(dataset, description, request)
+        lesson.check(request)
+        check_low_shot(request.low_shot, lesson)
 
 
 def weights_body(weights: WeightsInfo) -> WeightsBody:

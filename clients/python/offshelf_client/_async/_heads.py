@@ -14,6 +14,7 @@ from offshelf_client._wire import (
     Call,
     at,
     feature_params,
+    low_shot_body,
     query,
     split_body,
     submission,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from offshelf_client._async._transport import AsyncTransport
+    from offshelf_client._evaluation import LowShot
     from offshelf_client._learning import COption
     from offshelf_client._models import Dataset, HeadComparison, HeadKind, Split
     from offshelf_client._progress import ProgressOption
@@ -57,6 +59,7 @@ class AsyncHeads:
         dropout: float | None = None,
         seed: int | None = None,
         calibrate: Literal["none", "temperature", "platt"] | None = None,
+        low_shot: LowShot | Mapping[str, Any] | None = None,
         name: str = "",
         idempotency_key: str | None = None,
     ) -> AsyncJob:
@@ -70,8 +73,9 @@ class AsyncHeads:
         options from `class_weight` to `calibrate` are docs/heads.md's too; those left out are
         the kind's own. `split` says which images train and which test; without one all of them
         train. `ProtocolSplit(1)` is the first split of the protocol that the dataset was
-        uploaded with. Features that the service has already are not extracted again. Trained
-        under a `name` that exists, it is the next version of it. Raises UnknownNameError,
+        uploaded with. `low_shot`, e.g. `LowShot((1, 2, 4))`, also draws a low-shot curve, for
+        the head's `evaluation()`. Features that the service has already are not extracted again.
+        Trained under a `name` that exists, it is the next version of it. Raises UnknownNameError,
         InvalidParameterError, WeightsMissingError. Example:
         `job = await client.heads.train(dataset, tap="fc7", split=RandomSplit(30))`, then
         `await job.wait()` and `head = await job.head()`.
@@ -82,6 +86,7 @@ class AsyncHeads:
             "C": c_body(C),
             "name": name,
             "split": split_body(split),
+            **low_shot_body(low_shot),
             **feature_params(backbone, tap, view, pool, normalize, weights, merge),
             **options_body(
                 class_weight=class_weight,

@@ -15,6 +15,7 @@ from offshelf_client._wire import (
     Call,
     at,
     feature_params,
+    low_shot_body,
     query,
     split_body,
     submission,
@@ -24,6 +25,7 @@ from offshelf_client._wire import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from offshelf_client._evaluation import LowShot
     from offshelf_client._learning import COption
     from offshelf_client._models import Dataset, HeadComparison, HeadKind, Split
     from offshelf_client._progress import ProgressOption
@@ -58,6 +60,7 @@ class Heads:
         dropout: float | None = None,
         seed: int | None = None,
         calibrate: Literal["none", "temperature", "platt"] | None = None,
+        low_shot: LowShot | Mapping[str, Any] | None = None,
         name: str = "",
         idempotency_key: str | None = None,
     ) -> Job:
@@ -71,8 +74,9 @@ class Heads:
         options from `class_weight` to `calibrate` are docs/heads.md's too; those left out are
         the kind's own. `split` says which images train and which test; without one all of them
         train. `ProtocolSplit(1)` is the first split of the protocol that the dataset was
-        uploaded with. Features that the service has already are not extracted again. Trained
-        under a `name` that exists, it is the next version of it. Raises UnknownNameError,
+        uploaded with. `low_shot`, e.g. `LowShot((1, 2, 4))`, also draws a low-shot curve, for
+        the head's `evaluation()`. Features that the service has already are not extracted again.
+        Trained under a `name` that exists, it is the next version of it. Raises UnknownNameError,
         InvalidParameterError, WeightsMissingError. Example:
         `job = client.heads.train(dataset, tap="fc7", split=RandomSplit(30))`, then
         `job.wait()` and `head = job.head()`.
@@ -83,6 +87,7 @@ class Heads:
             "C": c_body(C),
             "name": name,
             "split": split_body(split),
+            **low_shot_body(low_shot),
             **feature_params(backbone, tap, view, pool, normalize, weights, merge),
             **options_body(
                 class_weight=class_weight,
