@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 from fastapi import Depends, Request
 
 from offshelf.api.metrics import ApiMetrics
+from offshelf.datasets.sources import Sources
 from offshelf.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 # Every record has an owner from the start; there is one until there are API keys.
 OWNER: Final = "default"
+NO_SOURCES: Final = Sources()
 
 
 def _new_id() -> str:
@@ -48,6 +50,7 @@ class Services:
     interactive: Interactive
     directory: Directory
     selftests: SelfTests
+    sources: Sources = NO_SOURCES
     resources: tuple[AbstractAsyncContextManager[Any], ...] = ()
     now_s: Callable[[], float] = time.time
     new_id: Callable[[], str] = _new_id

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import FIRST_EXCEPTION, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from offshelf.errors import ErrorInfo, RequestError, WorkerError
+from offshelf.datasets.reading import ImageReader
+from offshelf.datasets.sources import Sources
+from offshelf.errors import ErrorInfo, InvalidImage, RequestError, WorkerError
 from offshelf.heads.features import Shard
 from offshelf.schemas.base import ErrorBody
 from offshelf.store import layout
@@ -16,7 +18,6 @@ from offshelf.worker.regions import WHOLE, joined, submitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
 
     from offshelf.engine.extractor import Plan
     from offshelf.engine.interface import Features
@@ -36,9 +37,12 @@ SHARD_TIMEOUT_S: Final = 3_600.0
 class ShardExtraction:
     """Computes shards and writes them. `watch`, called all along, may raise to stop it."""
 
-    def __init__(self, store: Store, extractor: Extractor) -> None:
+    def __init__(
+        self, store: Store, extractor: Extractor, images: ImageReader | None = None
+    ) -> None:
         self._store = store
         self._extractor = extractor
+        self._images = images or ImageReader(store, Sources())
 
     def find(self, dataset_id: str, pinned: Pinned, index: int) -> Shard | None:
         """A shard that is there under every fingerprint of the job, or None."""
@@ -81,7 +85,11 @@ class ShardExtraction:
             for number in numbers:
                 watch()
                 item = dataset.items[number]
-                image = self._store.get(layout.blob(item.sha256))
+                try:
+                    image = self._images.read(item)
+                except InvalidImage as error:  # it has changed since it was registered
+                    parts[number] = [_failed(error)]
+                    continue
                 parts[number] = [
                     submitted(self._extractor, image, plan, box) for box in item.boxes or WHOLE
                 ]
@@ -97,6 +105,12 @@ class ShardExtraction:
         }
         rows = {number: joined(parts[number]) for number in parts if faults[number] is None}
         return rows, errors
+
+
+def _failed(error: InvalidImage) -> Future[dict[str, Features]]:
+    future: Future[dict[str, Features]] = Future()
+    future.set_exception(error)
+    return future
 
 
 def _futures(parts: dict[int, Parts]) -> Iterator[Future[dict[str, Features]]]:

@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Final
 
 from offshelf.core.jobs import Job, JobState
 from offshelf.datasets import records
+from offshelf.datasets.interface import ImportLimits
+from offshelf.datasets.reading import ImageReader
+from offshelf.datasets.sources import Sources
 from offshelf.errors import (
     DependencyError,
     ErrorInfo,
@@ -32,10 +35,12 @@ from offshelf.heads.fit import FitParams
 from offshelf.queue.jobs import WAITING_TO_TRAIN
 from offshelf.queue.tasks import Step
 from offshelf.schemas.base import ErrorBody, WeightsBody
+from offshelf.schemas.datasets import DATASET
 from offshelf.schemas.feature_sets import FEATURE_SET, FeatureSet
 from offshelf.schemas.heads import HEAD, Head, HeadRequest, ProtocolReport
 from offshelf.schemas.transforms import TRANSFORM, TransformRequest
 from offshelf.store import layout
+from offshelf.worker.dataset_steps import DatasetSteps
 from offshelf.worker.extraction import WATCH_S, ShardExtraction
 from offshelf.worker.lesson import lesson_of
 from offshelf.worker.planning import (
@@ -61,9 +66,11 @@ if TYPE_CHECKING:
     from offshelf.worker.metrics import WorkerMetrics
     from offshelf.worker.training import Trained, Trainer
 
-# Manifests of large data sets are large, and every shard of a job needs the same one.
+# Each keeps a few pages of its items; every shard of a job needs the same one.
 DATASETS_KEPT: Final = 8
 DESCRIPTIONS_KEPT: Final = 2
+NO_SOURCES: Final = Sources()
+LIMITS: Final = ImportLimits(8 << 30, 2_000_000, 32 << 20)
 
 
 class JobSteps:
@@ -79,6 +86,8 @@ class JobSteps:
         metrics: WorkerMetrics,
         shard_images: int,
         clock: Callable[[], float] = time.time,
+        sources: Sources = NO_SOURCES,
+        limits: ImportLimits = LIMITS,
     ) -> None:
         self._jobs = jobs
         self._store = store
@@ -88,7 +97,8 @@ class JobSteps:
         self._metrics = metrics
         self._shard_images = shard_images
         self._clock = clock
-        self._shards = ShardExtraction(store, extractor)
+        self._datasets = DatasetSteps(jobs, store, sources, limits, clock)
+        self._shards = ShardExtraction(store, extractor, ImageReader(store, sources))
         self._dataset = lru_cache(DATASETS_KEPT)(partial(records.load, store))
         described = partial(records.load_description, store)
         self._load_description = lru_cache(DESCRIPTIONS_KEPT)(described)
@@ -151,6 +161,9 @@ class JobSteps:
         return check
 
     def _start(self, job: Job) -> None:
+        if job.kind == DATASET:
+            self._datasets.start(job, self._watch(job.id))
+            return
         if job.kind == TRANSFORM:
             self._send_to_training(job)
             return

@@ -33,7 +33,7 @@ def post_feature_set(
     wanted: FeatureSetRequest, response: Response, services: ServicesOf, key: IdempotencyKey = None
 ) -> JobBody:
     """Queue a job; `Location` says where to watch it. Features that are there are not made anew."""
-    records.load_body(services.store, OWNER, check_id("dataset", wanted.dataset))
+    records.load_head(services.store, OWNER, check_id("dataset", wanted.dataset))
     job = submit(services, FEATURE_SET, wanted.model_dump(mode="json"), key)
     response.headers["Location"] = job_path(job)
     return job_body(job)

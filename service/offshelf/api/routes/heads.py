@@ -53,7 +53,7 @@ def post_head(
     wanted: HeadRequest, response: Response, services: ServicesOf, key: IdempotencyKey = None
 ) -> JobBody:
     """Queue a job that extracts what is missing and trains; `Location` says where to watch it."""
-    records.load_body(services.store, OWNER, check_id("dataset", wanted.dataset))
+    records.load_head(services.store, OWNER, check_id("dataset", wanted.dataset))
     job = submit(services, HEAD, wanted.model_dump(mode="json"), key)
     response.headers["Location"] = job_path(job)
     return job_body(job)
