@@ -102,7 +102,10 @@ class AsyncDatasets:
         copy: bool = False,
         idempotency_key: str | None = None,
     ) -> AsyncJob:
-        """`add_images` of images that the service can reach; see `register`."""
+        """`add_images` of images that the service can reach; see `register`.
+
+        Example: `job = await client.datasets.add_registered(dataset, "/data/more-flowers")`.
+        """
         path = at("datasets", _id(dataset), "images")
         return await self._submit(path, {"source": source, "copy": copy}, idempotency_key)
 

@@ -103,7 +103,10 @@ class Datasets:
         copy: bool = False,
         idempotency_key: str | None = None,
     ) -> Job:
-        """`add_images` of images that the service can reach; see `register`."""
+        """`add_images` of images that the service can reach; see `register`.
+
+        Example: `job = client.datasets.add_registered(dataset, "/data/more-flowers")`.
+        """
         path = at("datasets", _id(dataset), "images")
         return self._submit(path, {"source": source, "copy": copy}, idempotency_key)
 
