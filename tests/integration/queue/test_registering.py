@@ -25,19 +25,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from offshelf.store.interface import Store
+
 LIMITS = ImportLimits(max_bytes=1, max_files=1000, max_image_bytes=1000)
 ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
 
 class Registering(Rig):
-    """A rig whose worker may read a folder."""
+    """A rig whose worker may read some roots."""
 
-    def __init__(self, url: str, root: Path) -> None:
+    def __init__(self, url: str, root: str, store: Store | None = None) -> None:
         super().__init__(url)
+        self.store = store or self.store
         self.steps = JobSteps(
             self.jobs, self.store, self.extractor, DramatiqJobQueue(self.broker),
             Trainer(timeout_s=60), WorkerMetrics(), shard_images=4,
-            sources=Sources([str(root)]), limits=LIMITS,
+            sources=Sources([root]), limits=LIMITS,
         )  # fmt: skip
         self.broker = self._broker(url)
         self.broker.add_middleware(Attempts(self.jobs, self.steps, 3))
@@ -58,7 +61,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def rig(url: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registering]:
     monkeypatch.setattr(dataset_steps, "TOLD_FILES", 4)
-    rig = Registering(url, root)
+    rig = Registering(url, str(root))
     rig.worker.start()
     yield rig
     rig.close()
