@@ -50,7 +50,7 @@ def import_protocol(
     """
     description, prefix = _described(collection, protocol, limits, watch)
     taking = Taking(store, limits, copied=wanted.copied, keep_faulty=True)
-    images, skipped = _taken(taking, collection, description, prefix, watch)
+    images, skipped = _taken(taking, collection, description, prefix, limits, watch)
     items = items_of(description, images)
     head = wanted.head(
         id=_id(description, items),
@@ -158,7 +158,12 @@ def _described(
 
 
 def _taken(
-    taking: Taking, collection: Collection, description: Description, prefix: str, watch: Watch
+    taking: Taking,
+    collection: Collection,
+    description: Description,
+    prefix: str,
+    limits: ImportLimits,
+    watch: Watch,
 ) -> tuple[Images, Skipped]:
     """The images that the description names, and those among them that cannot be read."""
     paths = {prefix + item.path for item in description.items}
@@ -168,7 +173,8 @@ def _taken(
     members = (member for member in collection.members() if member.path in paths)
     for taken in taking.all(collection, members, watch):
         if not taken.sha256:
-            raise TooLarge(f"{taken.path.removeprefix(prefix)!r}: {taken.fault}")
+            kind = TooLarge if taken.bytes > limits.max_image_bytes else InvalidParameter
+            raise kind(f"{taken.path.removeprefix(prefix)!r}: {taken.fault}")
         if taken.fault:
             skipped.add(taken.path, taken.fault)
         images[taken.path.removeprefix(prefix)] = taken

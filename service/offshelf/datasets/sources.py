@@ -64,9 +64,13 @@ class Sources:
         return roots
 
     def has(self, source: str) -> bool:
-        """Whether the root that a registered file is below is there: a disk may be away."""
+        """Whether there is anything where a registered file was: a disk may be away.
+
+        What tells is the first folder below the root, as a disk that is not mounted leaves the
+        empty folder that it is mounted on.
+        """
         roots = [root for root in self._roots if _below(source, root)]
-        return any(root.startswith(S3) or Path(root).is_dir() for root in roots)
+        return any(root.startswith(S3) or _first_below(root, source).is_dir() for root in roots)
 
 
 def place(text: str) -> str:
@@ -103,21 +107,19 @@ class _Folder:
         todo = [""]
         while todo:
             prefix = todo.pop()
-            for entry in self._entries(prefix):
-                path = prefix + entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    todo.append(f"{path}/")
-                else:
-                    yield self._member(path, entry)
-
-    def _entries(self, prefix: str) -> list[os.DirEntry[str]]:
-        try:
-            with os.scandir(self.path / prefix) as entries:
-                return sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            if not prefix:
-                raise InvalidParameter(f"{str(self.path)!r}: {error.strerror}") from error
-            return []  # of what cannot be listed nothing is known
+            try:
+                entries = os.scandir(self.path / prefix)
+            except OSError as error:
+                fault = f"the folder cannot be listed: {error.strerror}"
+                yield Member(_printable(prefix.rstrip("/") or "."), 0, io.BytesIO, refused=fault)
+                continue
+            with entries:
+                for entry in entries:
+                    path = prefix + entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(f"{path}/")
+                    else:
+                        yield self._member(path, entry)
 
     def _member(self, path: str, entry: os.DirEntry[str]) -> Member:
         full = self.path / path
@@ -208,6 +210,12 @@ def _bucket(bucket: str) -> ObjectStore:
 
 def _below(where: str, root: str) -> bool:
     return where == root or where.startswith(root.rstrip("/") + "/")
+
+
+def _first_below(root: str, source: str) -> Path:
+    """The folder in a root that leads to a file; the root for a file that is in it."""
+    first, _, more = source.removeprefix(root).lstrip("/").partition("/")
+    return Path(root, first) if more else Path(root)
 
 
 def _inside(real: str, roots: Sequence[str]) -> bool:

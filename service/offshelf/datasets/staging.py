@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COLUMNS: Final = "path, label, sha256, bytes, source"
+# Items come in any order: with too small a cache each one is a page read and a page written.
+CACHE_KIB: Final = 32 << 10
 
 
 class Staging:
     """A context manager over a temporary database that is gone at its end; for one thread.
 
-    SQLite keeps a few megabytes of it in memory and the rest in a file without a name.
+    SQLite keeps `CACHE_KIB` of it in memory and the rest in a file without a name.
     """
 
     def __init__(self) -> None:
@@ -27,6 +29,7 @@ class Staging:
             "CREATE TABLE items (path TEXT PRIMARY KEY, label TEXT, sha256 TEXT, bytes INTEGER, "
             "source TEXT) WITHOUT ROWID"
         )
+        self._rows.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._rows.execute("BEGIN")
 
     def __enter__(self) -> Self:

@@ -92,13 +92,13 @@ class Taking:
 
     def _take(self, member: Member, data: bytes | None) -> Taken:
         if fault := member.refused or self._too_large(member.size):
-            return Taken(member.path, fault)
+            return Taken(member.path, fault, bytes=member.size)
         try:
             data = self._read(member) if data is None else data
         except InvalidImage as error:
             return Taken(member.path, str(error))
         if fault := self._too_large(len(data)):  # it has grown since it was listed
-            return Taken(member.path, fault)
+            return Taken(member.path, fault, bytes=len(data))
         fault = self._fault(data)
         sha256 = hashlib.sha256(data).hexdigest()
         if self._copied and (self._keep_faulty or not fault):

@@ -147,6 +147,32 @@ def test_a_link_that_came_after_the_listing_is_not_followed(root: Path, tmp_path
         member.open()
 
 
+def test_a_folder_that_cannot_be_listed_is_listed_itself(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = os.scandir
+
+    def scandir(path: Path) -> object:
+        if path.name == "cat":
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    members = {m.path: m.refused for m in Sources([str(root)]).open(f"{root}/pets").members()}
+    assert members == {
+        "cat": "the folder cannot be listed: Permission denied",
+        "dog/1.jpg": "",
+    }
+
+
+def test_a_disk_that_is_away_is_told_from_a_file_that_is_gone(root: Path) -> None:
+    sources = Sources([str(root)])
+    assert sources.has(f"{root}/pets/cat/none.jpg")
+    assert not sources.has(f"{root}/disk/cat/1.jpg")
+    assert not Sources(["/elsewhere"]).has(f"{root}/pets/cat/1.jpg")
+    assert Sources(["s3://b"]).has("s3://b/any.jpg")
+
+
 def test_a_folder_that_is_not_there_is_told(root: Path) -> None:
     with pytest.raises(InvalidParameter, match="there is no folder"):
         list(Sources([str(root)]).open(str(root / "none")).members())

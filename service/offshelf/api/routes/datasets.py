@@ -15,6 +15,7 @@ from offshelf.api.pages import MAX_LIMIT, After, Id, Limit, check_id, page_of
 from offshelf.api.routes.jobs import IdempotencyKey
 from offshelf.api.services import OWNER, Services, ServicesOf, SettingsOf
 from offshelf.api.submitting import job_body, job_path, submit
+from offshelf.core.jobs import Job
 from offshelf.datasets import records
 from offshelf.datasets.archive import Archive
 from offshelf.datasets.importing import Wanted, import_dataset
@@ -193,9 +194,9 @@ def delete_dataset(
     content: other datasets may share them, and the same images find them again.
     """
     head = records.load_head(services.store, OWNER, check_id("dataset", dataset_id))
-    if jobs := _open_jobs(services, head.id):
-        raise InUse(f"dataset {head.id} is in use by {_some(jobs, 'job')}: cancel or await them")
     made = _feature_sets(services, head.id)
+    if jobs := _open_jobs(services, {head.id, *made}):
+        raise InUse(f"dataset {head.id} is in use by {_some(jobs, 'job')}: cancel or await them")
     if made and not feature_sets:
         raise InUse(
             f"dataset {head.id} has {_some(made, 'feature set')}: delete them with it "
@@ -254,21 +255,20 @@ def _versions(services: Services, name: str, after: str | None, limit: int) -> P
     return Page(items=items, has_more=more, after=items[-1].id if more else None)
 
 
-def _open_jobs(services: Services, dataset_id: str) -> list[str]:
-    """The jobs on a dataset that have not ended."""
+def _open_jobs(services: Services, ids: set[str]) -> list[str]:
+    """The jobs that have not ended and name one of the ids as what they are to read."""
     found: list[str] = []
     after: str | None = None
     while True:
         jobs, more = services.jobs.list(OWNER, after, MAX_LIMIT)
-        found += [
-            job.id
-            for job in jobs
-            if not job.finished
-            and dataset_id in (job.params.get("dataset"), job.params.get("parent"))
-        ]
+        found += [job.id for job in jobs if not job.finished and ids & _reads(job)]
         if not more:
             return found
         after = jobs[-1].id
+
+
+def _reads(job: Job) -> set[str]:
+    return {str(job.params.get(field)) for field in ("dataset", "parent", "feature_set")}
 
 
 def _feature_sets(services: Services, dataset_id: str) -> list[str]:
