@@ -77,10 +77,10 @@ def many(folder: Path, items: int) -> Iterator[Row]:
     with Service(data) as service:
         api = service.pid_of("api")
         before = peak(api)
-        show, listed = f"{service.url}/v1/datasets/{dataset_id}", f"{service.url}/v1/datasets"
-        for what, url in (("show", show), ("list", listed)):
-            seconds = timed(lambda url=url: [httpx.get(url) for _ in range(SHOWS)]) / SHOWS
-            yield row(f"{what} it", 1000 * seconds, "ms")
+        with httpx.Client(base_url=service.url) as client:
+            for what, path in (("show", f"/v1/datasets/{dataset_id}"), ("list", "/v1/datasets")):
+                seconds = timed(lambda path=path: [client.get(path) for _ in range(SHOWS)])
+                yield row(f"{what} it", 1000 * seconds / SHOWS, "ms")
         yield row("API, list and show: peak over before", (peak(api) - before) / MB, "MB")
     for what, part in (("one shard's items", read_shard), ("all labels and paths", read_labels)):
         _, seconds, grown = alone(part, store, dataset_id)

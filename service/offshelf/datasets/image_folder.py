@@ -41,7 +41,7 @@ def import_folders(
     seen.check_folders(collection.what)
     watch.found(seen.images)
     skipped = Skipped()
-    with Staging() as staging:
+    with Staging(watch.check) as staging:
         if wanted.parent is not None:
             _stage_parent(store, wanted.parent, staging)
         members = _images(collection, skipped)

@@ -10,7 +10,7 @@ from offshelf.errors import InvalidParameter
 from offshelf.schemas.datasets import DatasetItem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 COLUMNS: Final = "path, label, sha256, bytes, source"
 # Items come in any order: with too small a cache each one is a page read and a page written.
@@ -20,10 +20,11 @@ CACHE_KIB: Final = 32 << 10
 class Staging:
     """A context manager over a temporary database that is gone at its end; for one thread.
 
-    SQLite keeps `CACHE_KIB` of it in memory and the rest in a file without a name.
+    `check` is called for every item that comes or goes, and may raise to stop it. SQLite keeps `CACHE_KIB` of it in memory and the rest in a file without a name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+        self._check = check
         self._rows = sqlite3.connect("", isolation_level=None)
         self._rows.execute(
             "CREATE TABLE items (path TEXT PRIMARY KEY, label TEXT, sha256 TEXT, bytes INTEGER, "
@@ -40,6 +41,7 @@ class Staging:
 
     def add(self, item: DatasetItem) -> bool:
         """Take an item in; whether it is new. InvalidParameter where its path has another image."""
+        self._check()
         row = (item.path, item.label, item.sha256, item.bytes, item.source)
         try:
             self._rows.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?)", row)
@@ -59,6 +61,7 @@ class Staging:
         for path, label, sha256, size, source in rows.execute(
             f"SELECT {COLUMNS} FROM items ORDER BY path"  # noqa: S608  # names of our own
         ):
+            self._check()
             yield DatasetItem(path, label, sha256, size, source=source)
 
     def counts(self) -> dict[str, int]:

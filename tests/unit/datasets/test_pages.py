@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from offshelf.datasets import pages
 from offshelf.datasets.pages import PAGES_KEPT, StoredItems, pack, paged, unpack
 from offshelf.datasets.staging import Staging
-from offshelf.errors import InvalidParameter
+from offshelf.errors import InvalidParameter, JobCancelled
 from offshelf.schemas.datasets import DatasetItem
 
 BOXES = st.none() | st.tuples(*[st.floats(0, 9)] * 4)
@@ -99,6 +99,25 @@ def test_staged_items_come_sorted_counted_and_once(added: list[tuple[str, bytes]
         assert sum(staging.counts().values()) == len(known)
         assert list(staging.counts()) == sorted({path[:1] for path in known})
         assert staging.bytes() == sum(map(len, known))
+
+
+def test_a_check_that_raises_stops_whoever_stages_or_reads() -> None:
+    wanted = True
+
+    def check() -> None:
+        if not wanted:
+            raise JobCancelled("no more")
+
+    with Staging(check) as staging:
+        for number in range(3):
+            staging.add(item(number))
+        items = iter(staging)
+        assert next(items) == item(0)
+        wanted = False
+        with pytest.raises(JobCancelled):
+            next(items)
+        with pytest.raises(JobCancelled):
+            staging.add(item(4))
 
 
 def test_what_was_staged_is_gone_at_the_end() -> None:
