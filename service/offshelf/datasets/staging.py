@@ -20,7 +20,8 @@ CACHE_KIB: Final = 32 << 10
 class Staging:
     """A context manager over a temporary database that is gone at its end; for one thread.
 
-    `check` is called for every item that comes or goes, and may raise to stop it. SQLite keeps `CACHE_KIB` of it in memory and the rest in a file without a name.
+    SQLite keeps `CACHE_KIB` of it in memory and the rest in a file without a name. `check` is
+    called for every item that comes or goes, and may raise to stop it.
     """
 
     def __init__(self, check: Callable[[], None] = lambda: None) -> None:
