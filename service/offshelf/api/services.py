@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 from fastapi import Depends, Request
 
 from offshelf.api.metrics import ApiMetrics
-from offshelf.datasets.sources import Sources
+from offshelf.datasets.sources import NO_SOURCES, Sources
 from offshelf.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 # Every record has an owner from the start; there is one until there are API keys.
 OWNER: Final = "default"
-NO_SOURCES: Final = Sources()
 
 
 def _new_id() -> str:

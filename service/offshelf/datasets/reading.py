@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from offshelf.datasets.sources import SETTING
+from offshelf.datasets.sources import NO_SOURCES, SETTING
 from offshelf.errors import DependencyError, InvalidImage, InvalidParameter, UnknownName
 from offshelf.store import layout
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class ImageReader:
     """Reads items of datasets: uploads and copies from `store`, the others from `sources`."""
 
-    def __init__(self, store: Store, sources: Sources) -> None:
+    def __init__(self, store: Store, sources: Sources = NO_SOURCES) -> None:
         self._store = store
         self._sources = sources
 

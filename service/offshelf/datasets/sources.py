@@ -92,6 +92,9 @@ def place(text: str) -> str:
     return (S3 if text.startswith(S3) else "/") + "/".join(parts)
 
 
+NO_SOURCES: Final = Sources()
+
+
 @dataclass(frozen=True, slots=True)
 class _Folder:
     """A folder, or a file in one, on a disk of the service. `roots` are real paths."""

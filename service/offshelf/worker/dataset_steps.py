@@ -12,6 +12,7 @@ from offshelf.core.jobs import JobState
 from offshelf.datasets import records
 from offshelf.datasets.importing import Wanted, import_dataset
 from offshelf.schemas.datasets import DATASET, DatasetJob
+from offshelf.worker.watching import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +44,8 @@ class DatasetSteps:
         self._limits = limits
         self._clock = clock
 
-    def start(self, job: Job, check: Callable[[], None]) -> None:
-        """Register what the job names; `check` raises once it is not to go on."""
+    def start(self, job: Job) -> None:
+        """Register what the job names."""
         asked = DatasetJob.model_validate(job.params)
         self._jobs.advance(job.id, JobState.RUNNING, stage=STAGE)
         source = self._sources.open(asked.source)
@@ -59,9 +60,9 @@ class DatasetSteps:
             copied=asked.copied,
             parent=parent or None,
         )
-        watch = _Told(self._jobs, job.id, check)
-        head, _ = import_dataset(self._store, source, wanted, self._limits, watch)
-        watch.end()
+        told = _Told(self._jobs, job.id)
+        head, _ = import_dataset(self._store, source, wanted, self._limits, told)
+        told.end()
         self._jobs.advance(job.id, JobState.SUCCEEDED, result={DATASET: head.id})
 
 
@@ -71,10 +72,10 @@ class _Told:
     A run is told as a shard is: once, however often the step is run.
     """
 
-    def __init__(self, jobs: Jobs, job_id: str, check: Callable[[], None]) -> None:
+    def __init__(self, jobs: Jobs, job_id: str) -> None:
         self._jobs = jobs
         self._job_id = job_id
-        self.check = check
+        self.check = watch(jobs, job_id)
         self._run = self._done = self._failed = 0
 
     def found(self, images: int) -> None:

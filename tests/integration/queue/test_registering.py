@@ -128,7 +128,7 @@ def test_a_cancel_ends_it_between_two_files(
         took(self, readable=readable)
 
     monkeypatch.setattr(dataset_steps._Told, "took", held)
-    monkeypatch.setattr("offshelf.worker.steps.WATCH_S", 0.0)
+    monkeypatch.setattr("offshelf.worker.watching.WATCH_S", 0.0)
     job_id = rig.post("dataset", source=str(root / "pets"))
     assert reached.wait(30)
     assert rig.jobs.cancel(job_id, "default").state is JobState.CANCELLING

@@ -12,6 +12,7 @@ import numpy as np
 
 from offshelf.backbones.interface import Card, PublishedWeights, Tap
 from offshelf.core.spec import FeatureSpec, Preprocessing
+from offshelf.core.view import View
 from offshelf.datasets import records
 from offshelf.datasets.importing import Wanted
 from offshelf.engine.interface import WeightsInfo
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from offshelf.core.batching import Lane
     from offshelf.core.boxes import Box
+    from offshelf.engine.company import Company
     from offshelf.engine.interface import Features
     from offshelf.queue.tasks import Step
     from offshelf.schemas.datasets import Dataset
@@ -68,6 +70,7 @@ class FakeResident:
 class FakePlan:
     resident: FakeResident
     specs: dict[str, FeatureSpec]
+    view: View = field(default_factory=lambda: View.parse("center"))
     closed: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
@@ -134,6 +137,7 @@ class FakeExtractor:
         lane: Lane,
         deadline_s: float | None = None,
         box: Box | None = None,
+        company: Company | None = None,
     ) -> Future[dict[str, Features]]:
         self.submitted += 1
         if box is not None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-# ruff: noqa: TC001 - FastAPI reads the annotations of routes at run time
+# ruff: noqa: TC001, TC003 - FastAPI reads the annotations of routes at run time
+from collections.abc import Iterator
 from itertools import islice
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from offshelf.api.archives import Sent, names_source, read_archive, read_source
+from offshelf.api.limits import admit_job
 from offshelf.api.openapi import archive_body, problems
-from offshelf.api.pages import MAX_LIMIT, After, Id, Limit, check_id, page_of
+from offshelf.api.pages import After, Id, Limit, check_id, page_of
 from offshelf.api.routes.jobs import IdempotencyKey
 from offshelf.api.services import OWNER, Services, ServicesOf, SettingsOf
 from offshelf.api.submitting import job_body, job_path, submit
@@ -22,6 +25,7 @@ from offshelf.datasets.importing import Wanted, import_dataset
 from offshelf.datasets.interface import limits_of
 from offshelf.errors import InUse, InvalidParameter
 from offshelf.heads.features import load_feature_set
+from offshelf.heads.removing import remove_feature_set
 from offshelf.schemas.base import Page
 from offshelf.schemas.datasets import (
     DATASET,
@@ -32,6 +36,7 @@ from offshelf.schemas.datasets import (
     MoreImages,
     SourceRequest,
 )
+from offshelf.schemas.feature_sets import FeatureSet
 from offshelf.schemas.jobs import JobBody
 from offshelf.settings import Settings
 from offshelf.store import layout as keys
@@ -79,7 +84,7 @@ MADE: Final[dict[int | str, dict[str, Any]]] = {
     response_model=DatasetBody | JobBody,
     summary="Make a dataset",
     operation_id="create_dataset",
-    responses={**MADE, **problems(404, 409, 413, 415, 422, 503)},
+    responses={**MADE, **problems(404, 409, 413, 415, 422, 429, 503)},
     openapi_extra={"requestBody": archive_body("SourceRequest")},
 )
 async def post_dataset(
@@ -108,7 +113,7 @@ async def post_dataset(
     if names_source(request):
         asked = await read_source(request, SourceRequest)
         job = DatasetJob(**asked.model_dump())
-        return await run_in_threadpool(_register, services, response, job, key)
+        return await run_in_threadpool(_register, services, settings, response, job, key)
     async with read_archive(request) as sent:
         wanted = Wanted(
             owner=OWNER,
@@ -126,7 +131,7 @@ async def post_dataset(
     response_model=DatasetBody | JobBody,
     summary="Add images to a dataset",
     operation_id="add_images",
-    responses={**MADE, **problems(404, 409, 413, 415, 422, 503)},
+    responses={**MADE, **problems(404, 409, 413, 415, 422, 429, 503)},
     openapi_extra={"requestBody": archive_body("MoreImages")},
 )
 async def post_images(
@@ -149,7 +154,7 @@ async def post_images(
     if names_source(request):
         asked = await read_source(request, MoreImages)
         job = DatasetJob(**asked.model_dump(), name=parent.name, parent=parent.id)
-        return await run_in_threadpool(_register, services, response, job, key)
+        return await run_in_threadpool(_register, services, settings, response, job, key)
     async with read_archive(request) as sent:
         return await run_in_threadpool(_import, services, settings, response, sent, wanted)
 
@@ -190,20 +195,20 @@ def delete_dataset(
     """Remove a dataset that no job is at work on; with `feature_sets`, its feature sets too.
 
     While it has feature sets it is not removed otherwise. Heads and whitenings stay: they hold
-    all that they need. So do the bytes of images and of features in the store, which are kept by
-    content: other datasets may share them, and the same images find them again.
+    all that they need. So do the bytes of images in the store, which are kept by content: other
+    datasets may share them.
     """
     head = records.load_head(services.store, OWNER, check_id("dataset", dataset_id))
-    made = _feature_sets(services, head.id)
+    made = {features.id: features for features in _feature_sets(services, head.id)}
     if jobs := _open_jobs(services, {head.id, *made}):
         raise InUse(f"dataset {head.id} is in use by {_some(jobs, 'job')}: cancel or await them")
     if made and not feature_sets:
         raise InUse(
-            f"dataset {head.id} has {_some(made, 'feature set')}: delete them with it "
+            f"dataset {head.id} has {_some(sorted(made), 'feature set')}: delete them with it "
             "(feature_sets=true)"
         )
-    for feature_set_id in made:
-        services.store.delete(keys.feature_set(OWNER, feature_set_id))
+    for features in made.values():
+        remove_feature_set(services.store, features)
     records.delete(services.store, OWNER, head.id)
 
 
@@ -218,11 +223,16 @@ def _import(
 
 
 def _register(
-    services: Services, response: Response, asked: DatasetJob, key: str | None
+    services: Services,
+    settings: Settings,
+    response: Response,
+    asked: DatasetJob,
+    key: str | None,
 ) -> JobBody:
     """Queue the job. What can be told now is told now."""
     _wanted_of(asked).check()
     services.sources.open(asked.source)
+    admit_job(services, settings, 0)  # how many images there are, nobody knows yet
     job = submit(services, DATASET, asked.model_dump(mode="json", by_alias=True), key)
     response.status_code = 202
     response.headers["Location"] = job_path(job)
@@ -257,26 +267,19 @@ def _versions(services: Services, name: str, after: str | None, limit: int) -> P
 
 def _open_jobs(services: Services, ids: set[str]) -> list[str]:
     """The jobs that have not ended and name one of the ids as what they are to read."""
-    found: list[str] = []
-    after: str | None = None
-    while True:
-        jobs, more = services.jobs.list(OWNER, after, MAX_LIMIT)
-        found += [job.id for job in jobs if not job.finished and ids & _reads(job)]
-        if not more:
-            return found
-        after = jobs[-1].id
+    return sorted(job.id for job in services.jobs.open(OWNER) if ids & _reads(job))
 
 
 def _reads(job: Job) -> set[str]:
     return {str(job.params.get(field)) for field in ("dataset", "parent", "feature_set")}
 
 
-def _feature_sets(services: Services, dataset_id: str) -> list[str]:
-    ids = [
-        key.rpartition("/")[2].removesuffix(".json")
-        for key in services.store.keys(keys.feature_sets(OWNER))
-    ]
-    return [i for i in ids if load_feature_set(services.store, OWNER, i).dataset == dataset_id]
+def _feature_sets(services: Services, dataset_id: str) -> Iterator[FeatureSet]:
+    """Those of a dataset."""
+    for key in services.store.keys(keys.feature_sets(OWNER)):
+        features = load_feature_set(services.store, OWNER, PurePosixPath(key).stem)
+        if features.dataset == dataset_id:
+            yield features
 
 
 def _some(ids: list[str], what: str) -> str:
