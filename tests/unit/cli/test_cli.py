@@ -42,7 +42,8 @@ COMMANDS = [
     "jobs wait", "jobs cancel", "heads", "heads list", "heads show", "heads delete", "datasets",
     "datasets protocols", "datasets verify", "demo", "transforms", "transforms fit",
     "transforms list", "transforms show", "transforms delete", "selftest",
-    "datasets upload", "datasets list", "datasets show", "reproduce",
+    "datasets upload", "datasets list", "datasets show", "datasets register", "datasets add",
+    "datasets delete", "reproduce",
 ]  # fmt: skip
 
 
