@@ -280,6 +280,7 @@ def _declare_steps(
         sources=Sources(settings.dataset_roots),
         limits=limits_of(settings),
         cache=cache,
+        settings=settings,
     )
     handler = HandingOn(steps, jobs, queue, post)
     broker.add_middleware(Attempts(jobs, handler, settings.max_attempts))

@@ -22,6 +22,7 @@ from offshelf.api.routes import (
     heads,
     health,
     jobs,
+    registry,
     selftest,
     transforms,
 )
@@ -39,6 +40,7 @@ ROUTERS: Final = (
     backbones.router,
     datasets.router,
     feature_sets.router,
+    registry.router,  # before `/v1/heads/{head}`, which would take `compare` for a head
     heads.router,
     transforms.router,
     jobs.router,

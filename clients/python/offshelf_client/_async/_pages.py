@@ -16,7 +16,7 @@ PAGE_ROWS: Final = 100
 async def rows(
     transport: AsyncTransport, path: str, limit: int | None, **filters: str | None
 ) -> list[Any]:
-    """The first `limit` rows of a list, or all of them; `filters` go into the query."""
+    """The first `limit` rows of a list, or all of them; those that the filters let pass."""
     found: list[Any] = []
     after: str | None = None
     while limit is None or len(found) < limit:
