@@ -209,8 +209,22 @@ class DatasetProtocol:
 
 
 @dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """A file that is not in a dataset, or whose image cannot be read, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
-    """An immutable set of labelled images. `counts` is images, or positives, by class."""
+    """An immutable set of labelled images. `counts` is images, or positives, by class.
+
+    `version` counts the datasets of this name; `parent` is the one that images were added to.
+    `layout` says how it was read: `folder`, or the name of a protocol. `source` is where it was
+    registered, and unless `copied` its images are read there. Of the `skipped_total` files that
+    were left out, or cannot be read, `skipped` has the first thousand.
+    """
 
     id: str
     name: str
@@ -218,8 +232,15 @@ class Dataset:
     classes: tuple[str, ...]
     counts: dict[str, int]
     total: int
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[SkippedFile, ...] = ()
     protocol: DatasetProtocol | None = None
+    version: int = 1
+    parent: str | None = None
+    layout: str = "folder"
+    source: str | None = None
+    copied: bool = True
+    bytes: int = 0
+    skipped_total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -628,7 +649,7 @@ def dataset_of(data: Any) -> Dataset:
         Dataset,
         data,
         classes=_tuple(data, "classes"),
-        skipped=_tuple(data, "skipped"),
+        skipped=tuple(read(SkippedFile, file) for file in _tuple(data, "skipped")),
         protocol=_dataset_protocol(_field(data, "protocol")),
     )
 

@@ -50,9 +50,9 @@ def _explicit(dataset: Dataset, split: ExplicitSplit) -> Split:
 
 def _random(dataset: Dataset, split: RandomSplit) -> Split:
     """As `schemas.RandomSplit` documents it: one generator, the classes in sorted order."""
-    by_class: dict[str, list[int]] = {name: [] for name in sorted(dataset.classes)}
-    for number in sorted(range(len(dataset.items)), key=lambda i: dataset.items[i].path):
-        by_class[dataset.items[number].label].append(number)
+    by_class: dict[str, list[tuple[str, int]]] = {name: [] for name in sorted(dataset.classes)}
+    for number, item in enumerate(dataset.items):
+        by_class[item.label].append((item.path, number))
     short = [name for name, items in by_class.items() if len(items) < split.train_per_class]
     if short:
         raise InvalidParameter(
@@ -60,7 +60,8 @@ def _random(dataset: Dataset, split: RandomSplit) -> Split:
         )
     train: list[int] = []
     test: list[int] = []
-    for drawn in shuffled(by_class.values(), split.seed):
+    numbers = [[number for _, number in sorted(items)] for items in by_class.values()]
+    for drawn in shuffled(numbers, split.seed):
         rest = drawn[split.train_per_class :]
         train += drawn[: split.train_per_class]
         test += rest[: split.test_per_class]

@@ -55,7 +55,8 @@ COMMANDS = [
     "heads tag", "heads untag", "heads compare", "heads export",
     "datasets protocols", "datasets verify", "demo", "transforms", "transforms fit",
     "transforms list", "transforms show", "transforms delete", "selftest",
-    "datasets upload", "datasets list", "datasets show", "reproduce", "search", "heads report",
+    "datasets upload", "datasets list", "datasets show", "datasets register", "datasets add",
+    "datasets delete", "reproduce", "search", "heads report",
 ]  # fmt: skip
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from offshelf.datasets.protocol_import import dataset_of
+from offshelf.datasets.protocol_import import items_of, summary
 from offshelf.datasets.protocols.interface import Description, Item, Split
+from offshelf.datasets.taking import Taken
 from offshelf.errors import InvalidParameter
+from offshelf.schemas.datasets import Dataset
 from offshelf.schemas.heads import HeadRequest, ProtocolSplit, RandomSplit
 from offshelf.schemas.learning import Learning
 from offshelf.worker.lesson import lesson_of
 from offshelf.worker.reporting import report_of
-
-if TYPE_CHECKING:
-    from offshelf.schemas.datasets import Dataset
 
 # Of each image: is there a cat, is there a dog; 0 where all of them are difficult.
 LABELS = [(1, -1), (-1, 1), (0, 1), (1, 0), (-1, -1), (0, 1)]
@@ -50,8 +49,16 @@ def single() -> Description:
 
 
 def dataset(description: Description) -> Dataset:
-    images = {item.path: ("0" * 64, 1) for item in description.items}
-    return dataset_of(description, images, owner="default", name="", now_s=1.0)
+    images = {item.path: Taken(item.path, sha256="0" * 64) for item in description.items}
+    return Dataset(
+        id="ds-1",
+        owner="default",
+        name="",
+        created_s=1.0,
+        classes=list(description.classes),
+        items=items_of(description, images),
+        protocol=summary(description),
+    )
 
 
 FIRST = ProtocolSplit(number=1)
@@ -109,7 +116,7 @@ def test_splits_that_do_not_fit_are_refused() -> None:
         lesson_of(dataset(data), data, request(ProtocolSplit(number=3)))
     with pytest.raises(InvalidParameter, match="may have many labels: name a split of its proto"):
         lesson_of(dataset(data), data, request(None))
-    plain = dataset(single()).model_copy(update={"protocol": None})
+    plain = replace(dataset(single()), protocol=None)
     with pytest.raises(InvalidParameter, match="has no protocol, so no split of one"):
         lesson_of(plain, None, request())
 

@@ -58,7 +58,7 @@ def post_head(
     """Queue a job that extracts what is missing and trains; `Location` says where to watch it."""
     if wanted.name:
         names.check_name(wanted.name)
-    dataset = records.load_body(services.store, OWNER, check_id("dataset", wanted.dataset))
+    dataset = records.load_head(services.store, OWNER, check_id("dataset", wanted.dataset))
     admit_job(services, settings, dataset.total)
     job = submit(services, HEAD, wanted.model_dump(mode="json"), key, dataset.total)
     response.headers["Location"] = job_path(job)

@@ -173,13 +173,15 @@ class Protocol:
     """A card and the function that reads a folder by it.
 
     `inside`: where in the folder that a user names the data set may lie, best first. `complete`:
-    every image file of the folder belongs to some split.
+    every image file of the folder belongs to some split. `marks`: files or folders in the data
+    set's own folder, any of which tells its layout from plain folders of images.
     """
 
     card: Card
     reader: Callable[[Card, Tree], Description]
     inside: tuple[str, ...] = ()
     complete: bool = False
+    marks: tuple[str, ...] = ()
 
     def locate(self, root: Path) -> Path:
         """The data set's own folder, to which the items' paths are relative."""
@@ -209,9 +211,10 @@ def register(
     inside: tuple[str, ...] = (),
     *,
     complete: bool = False,
+    marks: tuple[str, ...] = (),
 ) -> Protocol:
     """Make a protocol and put it into the registry under its card's name."""
-    return PROTOCOLS.add(card.name, Protocol(card, reader, inside, complete))
+    return PROTOCOLS.add(card.name, Protocol(card, reader, inside, complete, marks))
 
 
 def check_files(tree: Tree, description: Description) -> None:
