@@ -10,6 +10,7 @@ OffshelfError
 │   │   ├── FingerprintMismatchError   fingerprint_mismatch
 │   │   ├── MethodNotAllowedError      method_not_allowed
 │   │   ├── NotAcceptableError         not_acceptable
+│   │   ├── RangeNotSatisfiableError   range_not_satisfiable
 │   │   └── UnsupportedMediaError      unsupported_media_type
 │   ├── JobError                       job_error
 │   │   ├── JobConflictError           job_conflict
@@ -18,6 +19,7 @@ OffshelfError
 │   │   └── DeadlineExceededError      deadline_exceeded
 │   ├── OverCapacityError              over_capacity
 │   ├── DependencyError                dependency_unavailable
+│   │   ├── ExportPendingError         export_pending
 │   │   ├── WeightsMissingError        weights_missing
 │   │   └── NoWorkerError              no_worker
 │   └── InternalError                  internal_error
@@ -133,6 +135,12 @@ class UnsupportedMediaError(InvalidRequestError):
     wire_code = "unsupported_media_type"
 
 
+class RangeNotSatisfiableError(InvalidRequestError):
+    """The range that was asked for lies behind the end of the file."""
+
+    wire_code = "range_not_satisfiable"
+
+
 class JobError(ApiError):
     """The state of a job forbids the operation."""
 
@@ -179,6 +187,12 @@ class WeightsMissingError(DependencyError):
     """The server has no weights for the backbone; the message says where to put them."""
 
     wire_code = "weights_missing"
+
+
+class ExportPendingError(DependencyError):
+    """The file is being written; the same call works later."""
+
+    wire_code = "export_pending"
 
 
 class NoWorkerError(DependencyError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -36,11 +37,14 @@ class Shard:
     errors: Mapping[int, ErrorBody] = field(default_factory=dict)
 
     def pack(self) -> bytes:
-        """As safetensors: `rows`, `kept`, and the errors as JSON in the metadata."""
+        """As safetensors: `rows` and `kept`; as metadata the errors in JSON, and the rows' sha256."""
         errors = {str(index): error.model_dump() for index, error in self.errors.items()}
         rows = np.ascontiguousarray(self.rows, np.float32)
         tensors: dict[str, NDArray[Any]] = {"rows": rows, "kept": self.kept}
-        metadata = {"errors": json.dumps(errors, sort_keys=True)}
+        metadata = {
+            "errors": json.dumps(errors, sort_keys=True),
+            "sha256": hashlib.sha256(rows.data).hexdigest(),
+        }
         return bytes(safetensors.numpy.save(tensors, metadata=metadata))
 
     @classmethod

@@ -70,6 +70,18 @@ class ObjectStore:
         with self._on(key):
             return bytes(obstore.get(self._backend, key).bytes())
 
+    def get_range(self, key: str, start: int, size: int) -> bytes:
+        """`size` bytes from `start` on, or fewer where the object ends; UnknownName without it."""
+        if size == 0:
+            return b""
+        with self._on(key):
+            return bytes(obstore.get_range(self._backend, key, start=start, length=size))
+
+    def size(self, key: str) -> int:
+        """The bytes of an object; UnknownName when there is none."""
+        with self._on(key):
+            return int(obstore.head(self._backend, key)["size"])
+
     def exists(self, key: str) -> bool:
         """Whether there is an object under the key."""
         try:

@@ -27,21 +27,21 @@ from offshelf.errors import (
     UnknownName,
 )
 from offshelf.heads import model
-from offshelf.heads.features import read_matrix, read_shards
+from offshelf.heads.features import read_matrix
 from offshelf.heads.fit import FitParams
 from offshelf.queue.jobs import WAITING_TO_TRAIN
 from offshelf.queue.tasks import Step
-from offshelf.schemas.base import ErrorBody, WeightsBody
-from offshelf.schemas.feature_sets import FEATURE_SET, FeatureSet
+from offshelf.schemas.base import WeightsBody
+from offshelf.schemas.feature_sets import FEATURE_SET
 from offshelf.schemas.heads import HEAD, Head, HeadRequest, ProtocolReport
 from offshelf.schemas.transforms import TRANSFORM, TransformRequest
 from offshelf.store import layout
+from offshelf.worker.committing import commit_feature_set
 from offshelf.worker.extraction import WATCH_S, ShardExtraction
 from offshelf.worker.lesson import lesson_of
 from offshelf.worker.planning import (
     Pinned,
     check_request,
-    feature_set_id_of,
     head_id_of,
     params_of,
     request_of,
@@ -181,9 +181,8 @@ class JobSteps:
         if job.kind == HEAD:
             self._send_to_training(job)
             return
-        features = self._manifest(job)
-        key = layout.feature_set(job.owner, features.id)
-        self._store.put_new(key, features.model_dump_json().encode())
+        dataset = self._dataset(job.owner, request_of(job).dataset)
+        features = commit_feature_set(self._store, job, dataset, self._clock())
         self._jobs.advance(job.id, JobState.SUCCEEDED, result={FEATURE_SET: features.id})
 
     def _send_to_training(self, job: Job) -> None:
@@ -221,31 +220,6 @@ class JobSteps:
         key = layout.shard_plan(dataset_id)
         self._store.put_new(key, json.dumps({"shard_images": self._shard_images}).encode())
         return int(json.loads(self._store.get(key))["shard_images"])
-
-    def _manifest(self, job: Job) -> FeatureSet:
-        """All that is known of a feature set; which items it has is the same under every tap."""
-        pinned, request = Pinned.of(job), request_of(job)
-        total = len(self._dataset(job.owner, request.dataset).items)
-        any_fingerprint = min(pinned.fingerprints.values())
-        kept: list[int] = []
-        errors: dict[int, ErrorBody] = {}
-        shards = pinned.shards(total)
-        for shard in read_shards(self._store, request.dataset, any_fingerprint, shards):
-            kept += shard.kept.tolist()
-            errors.update(shard.errors)
-        return FeatureSet(
-            id=feature_set_id_of(job),
-            owner=job.owner,
-            dataset=request.dataset,
-            created_s=self._clock(),
-            specs=pinned.specs,
-            fingerprints=pinned.fingerprints,
-            weights=WeightsBody(**pinned.weights),
-            shards=shards,
-            total=total,
-            kept=kept,
-            errors=errors,
-        )
 
     def _fit(self, job: Job) -> model.LinearHead:
         pinned, request = Pinned.of(job), request_of(job)

@@ -179,6 +179,12 @@ class MemoryStore:
         except KeyError:
             raise UnknownName(f"no object {key}") from None
 
+    def get_range(self, key: str, start: int, size: int) -> bytes:
+        return self.get(key)[start : start + size]
+
+    def size(self, key: str) -> int:
+        return len(self.get(key))
+
     def exists(self, key: str) -> bool:
         return key in self.objects
 
