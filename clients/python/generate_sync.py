@@ -19,6 +19,7 @@ NAMES = {
     "AsyncBaseTransport": "BaseTransport",
     "AsyncClient": "Client",
     "AsyncDatasets": "Datasets",
+    "AsyncFeatureSet": "FeatureSet",
     "AsyncFeatureSets": "FeatureSets",
     "AsyncHead": "Head",
     "AsyncHeads": "Heads",
@@ -31,6 +32,7 @@ NAMES = {
     "aclose": "close",
     "aclosing": "closing",
     "aiter_lines": "iter_lines",
+    "aiter_raw": "iter_raw",
     "aread": "read",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from offshelf_client._async._client import AsyncClient
+from offshelf_client._async._feature_set import AsyncFeatureSet
 from offshelf_client._async._head import AsyncHead
 from offshelf_client._async._job import AsyncJob
 from offshelf_client._config import Retry, Timeout
@@ -39,6 +40,7 @@ from offshelf_client._errors import (
     WeightsMissingError,
     WorkerError,
 )
+from offshelf_client._feature_files import FeatureSetItem
 from offshelf_client._features import Features
 from offshelf_client._images import images_in
 from offshelf_client._models import (
@@ -47,7 +49,7 @@ from offshelf_client._models import (
     Dataset,
     DatasetProtocol,
     ExplicitSplit,
-    FeatureSet,
+    FeatureSetInfo,
     HeadInfo,
     HeadKind,
     Item,
@@ -68,11 +70,13 @@ from offshelf_client._models import (
     SelfTestReport,
     SplitCounts,
     Tap,
+    TapRows,
     Transform,
     Variant,
     Weights,
 )
 from offshelf_client._sync._client import Client
+from offshelf_client._sync._feature_set import FeatureSet
 from offshelf_client._sync._head import Head
 from offshelf_client._sync._job import Job
 
@@ -81,6 +85,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ApiError",
     "AsyncClient",
+    "AsyncFeatureSet",
     "AsyncHead",
     "AsyncJob",
     "Backbone",
@@ -95,6 +100,8 @@ __all__ = [
     "ExplicitSplit",
     "ExportPendingError",
     "FeatureSet",
+    "FeatureSetInfo",
+    "FeatureSetItem",
     "Features",
     "FingerprintMismatchError",
     "Head",
@@ -135,6 +142,7 @@ __all__ = [
     "SelfTestReport",
     "SplitCounts",
     "Tap",
+    "TapRows",
     "TimedOut",
     "Timeout",
     "TooLargeError",

@@ -142,6 +142,7 @@ class _Survey:
             total=len(dataset.items),
             taps=taps,
             versions=extracted.versions,
+            shard_rows=self.rows,
             kept=self.kept,
             errors=self.errors,
         )

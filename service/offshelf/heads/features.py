@@ -37,7 +37,7 @@ class Shard:
     errors: Mapping[int, ErrorBody] = field(default_factory=dict)
 
     def pack(self) -> bytes:
-        """As safetensors: `rows` and `kept`; as metadata the errors in JSON, and the rows' sha256."""
+        """As safetensors: `rows`, `kept`; in the metadata errors as JSON, and the rows' sha256."""
         errors = {str(index): error.model_dump() for index, error in self.errors.items()}
         rows = np.ascontiguousarray(self.rows, np.float32)
         tensors: dict[str, NDArray[Any]] = {"rows": rows, "kept": self.kept}

@@ -53,9 +53,11 @@ class FeatureSet(_About):
     """Features of a dataset under one or more FeatureSpecs; rows are in shards in the store.
 
     Row r of every tap is of the dataset's item `kept[r]`; `errors` says of the others, by their
-    number, what was wrong. `versions` are those of the libraries that made it.
+    number, what was wrong. `shard_rows` counts the rows of each shard, by which the digests are
+    made. `versions` are those of the libraries that made it.
     """
 
+    shard_rows: list[int] = []
     kept: list[int]
     errors: dict[int, ErrorBody]
 
