@@ -78,14 +78,17 @@ class Exporter:
         def told(rows: int) -> None:
             writing.rows[0] = rows
 
+        fault: BaseException | None = None
         try:
             if self._scratch is not None:
                 self._scratch.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix="export-", dir=self._scratch) as folder:
                 export.write(Path(folder) / export.kind, told)
         except BaseException as error:  # noqa: BLE001 - who waits for it is told
-            writing.done.set_exception(error)
-        else:
+            fault = error
+        # Gone before anybody is told: who asks after a failure begins anew.
+        self._writing.pop(export.key, None)
+        if fault is None:
             writing.done.set_result(None)
-        finally:
-            self._writing.pop(export.key, None)
+        else:
+            writing.done.set_exception(fault)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from offshelf.exports.shard_index import KEPT_BYTES, ROW_BYTES
-from offshelf.exports.table import ITEMS, LABELS, Table, digest_of
+from offshelf.exports.table import Table, digest_of, items_name, labels_name
 from offshelf.exports.virtual import Part, Stored, VirtualFile
 from offshelf.store import layout
 
@@ -46,9 +46,8 @@ def safetensors(store: Store, table: Table, tap: str, card: FeatureSetCard) -> V
     shapes = {"kept": ("I64", [count]), "labels": ("I64", [count])}
     head = _header({**shapes, "rows": ("F32", [count, *one.row_shape])}, _about(card, tap))
     parts: list[Part] = [head, *kept_parts(table)]
-    parts.append(
-        Stored(layout.feature_set_part(card.owner, card.id, LABELS), 0, KEPT_BYTES * count)
-    )
+    labels = layout.feature_set_part(card.owner, card.id, labels_name(table.labels_digest))
+    parts.append(Stored(labels, 0, KEPT_BYTES * count))
     digests = [one.digest, table.kept_digest, table.labels_digest]
     etag = digest_of(["safetensors/1", head.decode("latin1"), *digests])
     return VirtualFile(store, [*parts, *row_parts(table, tap)], etag, SAFETENSORS_TYPE)
@@ -56,7 +55,7 @@ def safetensors(store: Store, table: Table, tap: str, card: FeatureSetCard) -> V
 
 def items(store: Store, table: Table, card: FeatureSetCard) -> VirtualFile:
     """All items, each a line of JSON as `schemas.feature_sets.FeatureSetItem`."""
-    key = layout.feature_set_part(card.owner, card.id, ITEMS)
+    key = layout.feature_set_part(card.owner, card.id, items_name(table.items_digest))
     whole = Stored(key, 0, table.items_at[-1])
     return VirtualFile(store, [whole], digest_of(["items/1", table.items_digest]), ITEMS_TYPE)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,7 +18,7 @@ import numpy as np
 from offshelf.errors import DependencyError
 from offshelf.exports import records
 from offshelf.exports.shard_index import ShardIndex, read_index
-from offshelf.exports.table import ITEMS, LABELS, TABLE, Table, TapTable, digest_of
+from offshelf.exports.table import Table, TapTable, digest_of, items_name, labels_name, put_table
 from offshelf.schemas.feature_sets import FeatureSet, FeatureSetItem, TapRows
 from offshelf.store import layout
 
@@ -49,13 +50,15 @@ def commit(store: Store, extracted: Extracted, dataset: Dataset) -> FeatureSet:
     survey = _survey(store, extracted, dataset)
     with tempfile.TemporaryDirectory(prefix="offshelf-items-") as folder:
         items = _write_items(survey, extracted.shard_images, dataset, Path(folder))
-        for name, file in ((ITEMS, items.file), (LABELS, items.labels)):
-            key = layout.feature_set_part(extracted.owner, extracted.id, name)
-            store.put_new(key, file)
+        parts = {
+            items_name(items.digest): items.file,
+            labels_name(items.labels_digest): items.labels,
+        }
+        for name, file in parts.items():
+            store.put_new(layout.feature_set_part(extracted.owner, extracted.id, name), file)
     table = survey.table(extracted, dataset, items)
-    key = layout.feature_set_part(extracted.owner, extracted.id, TABLE)
-    store.put_new(key, table.model_dump_json().encode())
-    return records.add(store, survey.manifest(extracted, dataset))
+    digest = put_table(store, extracted.owner, extracted.id, table)
+    return records.add(store, survey.manifest(extracted, dataset, digest))
 
 
 @dataclass(slots=True)
@@ -126,7 +129,7 @@ class _Survey:
             labels_digest=items.labels_digest,
         )
 
-    def manifest(self, extracted: Extracted, dataset: Dataset) -> FeatureSet:
+    def manifest(self, extracted: Extracted, dataset: Dataset, table: str) -> FeatureSet:
         taps = {
             tap: TapRows(row_shape=one.shape, digest=one.digest) for tap, one in self.taps.items()
         }
@@ -142,6 +145,7 @@ class _Survey:
             total=len(dataset.items),
             taps=taps,
             versions=extracted.versions,
+            table=table,
             shard_rows=self.rows,
             kept=self.kept,
             errors=self.errors,
@@ -173,9 +177,10 @@ class _Items:
 
 def _write_items(survey: _Survey, shard_images: int, dataset: Dataset, folder: Path) -> _Items:
     """A line of JSON an item, and the class index of every row (-1 for none) as int64."""
-    file, labels, digest = folder / ITEMS, folder / LABELS, hashlib.sha256()
+    file, labels, digest = folder / "items", folder / "labels", hashlib.sha256()
     classes = {name: place for place, name in enumerate(dataset.classes)}
     rows = {number: row for row, number in enumerate(survey.kept)}
+    classed = array("q")
     starts, at = [], 0
     with file.open("wb") as out:
         for number, item in enumerate(dataset.items):
@@ -190,7 +195,8 @@ def _write_items(survey: _Survey, shard_images: int, dataset: Dataset, folder: P
                 error=survey.errors.get(number),
             )
             at += _write(out, line.model_dump_json(exclude_none=True).encode() + b"\n", digest)
-    classed = [classes.get(dataset.items[number].label, -1) for number in survey.kept]
+            if number in rows:
+                classed.append(classes.get(item.label, -1))
     packed = np.array(classed, "<i8").tobytes()
     labels.write_bytes(packed)
     return _Items(

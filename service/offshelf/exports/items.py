@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from offshelf.exports.table import ITEMS, Table
+from offshelf.exports.table import Table, items_name
 from offshelf.schemas.feature_sets import FeatureSetItem
 from offshelf.store import layout
 
@@ -24,7 +24,7 @@ def read_items(
         return []
     shard, last = first // table.shard_images, (stop - 1) // table.shard_images
     start = table.items_at[shard]
-    key = layout.feature_set_part(card.owner, card.id, ITEMS)
+    key = layout.feature_set_part(card.owner, card.id, items_name(table.items_digest))
     lines = store.get_range(key, start, table.items_at[last + 1] - start).splitlines()
     before = shard * table.shard_images
     return [

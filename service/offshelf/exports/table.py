@@ -12,11 +12,10 @@ from offshelf.store import layout
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from offshelf.schemas.feature_sets import FeatureSetCard
     from offshelf.store.interface import Store
 
-TABLE: Final = "table.json"
 ITEMS: Final = "items.jsonl"
-LABELS: Final = "labels.bin"
 
 
 class TapTable(Strict):
@@ -49,16 +48,41 @@ class Table(Strict):
     labels_digest: str
 
 
-def load_table(store: Store, owner: str, feature_set_id: str) -> Table:
-    """The table of a feature set that is there; UnknownName for one of an earlier version."""
-    try:
-        data = store.get(layout.feature_set_part(owner, feature_set_id, TABLE))
-    except UnknownName:
+def table_name(digest: str) -> str:
+    """The part of a feature set that is its table. Parts are named by what is in them.
+
+    So those of a set that was deleted are never taken for those of one made anew.
+    """
+    return f"table-{digest}.json"
+
+
+def items_name(digest: str) -> str:
+    """The part of a feature set that has its items, a line of JSON each."""
+    return f"items-{digest}.jsonl"
+
+
+def labels_name(digest: str) -> str:
+    """The part of a feature set that has the class of every row."""
+    return f"labels-{digest}.bin"
+
+
+def put_table(store: Store, owner: str, feature_set_id: str, table: Table) -> str:
+    """Write a table; its digest."""
+    data = table.model_dump_json().encode()
+    digest = hashlib.sha256(data).hexdigest()
+    store.put_new(layout.feature_set_part(owner, feature_set_id, table_name(digest)), data)
+    return digest
+
+
+def load_table(store: Store, card: FeatureSetCard) -> Table:
+    """The table of a feature set; UnknownName for a set of an earlier version, without one."""
+    if not card.table:
         raise UnknownName(
-            f"feature set {feature_set_id!r} has no files: it was made by an earlier version; "
+            f"feature set {card.id!r} has no files: an earlier version made it; delete it, and "
             "ask for the same features again"
-        ) from None
-    return Table.model_validate_json(data)
+        )
+    key = layout.feature_set_part(card.owner, card.id, table_name(card.table))
+    return Table.model_validate_json(store.get(key))
 
 
 def digest_of(parts: Iterable[str]) -> str:

@@ -29,6 +29,8 @@ class TapRows(Strict):
 
 
 class _About(Strict):
+    """`table` is the digest of the table that says where the bytes of its files are."""
+
     id: str
     owner: str
     dataset: str
@@ -40,6 +42,7 @@ class _About(Strict):
     total: int
     taps: dict[str, TapRows] = {}
     versions: dict[str, str] = {}
+    table: str = ""
 
 
 class FeatureSetCard(_About):

@@ -13,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from offshelf.api.app import create_app
+from offshelf.exports.table import table_name
 from offshelf.settings import Settings
 from offshelf.store import layout
 from offshelf_client import (
@@ -161,10 +162,9 @@ def test_a_tap_has_to_be_named_where_there_are_several(client: Client) -> None:
 def test_a_broken_download_goes_on_where_it_broke(
     client: Client, one: Made, line: Line, cache: Path
 ) -> None:
+    found = client.feature_sets.get(ID)
     line.cut, line.breaks = 100, 3
-    np.testing.assert_array_equal(
-        client.feature_sets.get(ID).numpy("conv5:pre"), one.rows["conv5:pre"]
-    )
+    np.testing.assert_array_equal(found.numpy("conv5:pre"), one.rows["conv5:pre"])
     ranges = [asked for name, asked in line.files() if name == "conv5:pre.npy"]
     assert ranges == [None, "bytes=100-", "bytes=200-", "bytes=300-"]
     assert not list(cache.glob("*.part*"))
@@ -174,7 +174,7 @@ def test_a_later_run_goes_on_with_the_part_of_an_earlier_one(
     client: Client, one: Made, line: Line, cache: Path
 ) -> None:
     found = client.feature_sets.get(ID)
-    key = layout.feature_set_part("default", ID, "table.json")
+    key = layout.feature_set_part("default", ID, table_name(one.card.table))
     table, plain = one.store.get(key), line.api.request
 
     def vanishing(*args: Any, **more: Any) -> Any:

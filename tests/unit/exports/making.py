@@ -45,7 +45,7 @@ class Made:
 
     @property
     def table(self) -> Table:
-        return load_table(self.store, "default", self.manifest.id)
+        return load_table(self.store, self.card)
 
 
 def dataset_of(total: int) -> Dataset:

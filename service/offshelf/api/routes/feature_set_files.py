@@ -107,7 +107,7 @@ class _Found:
 
 def _found(store: Store, feature_set_id: str) -> _Found:
     card = records.load_card(store, OWNER, check_id("feature set", feature_set_id))
-    return _Found(card, load_table(store, OWNER, card.id))
+    return _Found(card, load_table(store, card))
 
 
 def _wanted(store: Store, found: _Found, name: str) -> VirtualFile | ColumnsExport:
