@@ -81,13 +81,17 @@ class ColumnsExport:
 
     def write(self, file: Path, told: Callable[[int], None]) -> None:
         """Write it to a new local file, then to the store; `told` hears how many rows are done."""
+        self.write_local(file, told)
+        self.store.put_new(self.key, file)
+
+    def write_local(self, file: Path, told: Callable[[int], None]) -> None:
+        """Write it to a new local file alone."""
         with _writer(self.kind, file, _schema(self.card, self.tap, self.table)) as write:
             done = 0
             for batch in _batches(self.store, self.table, self.card, self.tap):
                 write(batch)
                 done += batch.num_rows
                 told(done)
-        self.store.put_new(self.key, file)
 
 
 @contextmanager

@@ -15,21 +15,17 @@ from offshelf.api.exporting import Exporter
 from offshelf.api.openapi import problems
 from offshelf.api.pages import MAX_LIMIT, Id, check_id
 from offshelf.api.services import OWNER, ServicesOf
-from offshelf.errors import InvalidParameter, UnknownName
+from offshelf.errors import InvalidParameter
 from offshelf.exports import arrays, records
-from offshelf.exports.columns import ARROW, MEDIA_TYPES, PARQUET, ColumnsExport
+from offshelf.exports.columns import MEDIA_TYPES, ColumnsExport
+from offshelf.exports.files import file_of
 from offshelf.exports.items import read_items
-from offshelf.exports.table import ITEMS, Table, load_table
-from offshelf.exports.virtual import VirtualFile
+from offshelf.exports.table import Table, load_table
 from offshelf.schemas.base import Page
 from offshelf.schemas.feature_sets import FeatureSetCard, FeatureSetItem
 from offshelf.store.interface import Store
 
 router = APIRouter(prefix="/v1/feature-sets", tags=["feature sets"])
-
-NPY: Final = "npy"
-SAFETENSORS: Final = "safetensors"
-FORMATS: Final = (NPY, SAFETENSORS, PARQUET, ARROW)
 
 FileName = Annotated[
     str,
@@ -91,7 +87,7 @@ async def get_file(
     for each item.
     """
     found = await run_in_threadpool(_found, services.store, feature_set_id)
-    wanted = await run_in_threadpool(_wanted, services.store, found, name)
+    wanted = await run_in_threadpool(file_of, services.store, found.card, found.table, name)
     if isinstance(wanted, ColumnsExport):
         exporter: Exporter = request.app.state.exporter
         wanted = await exporter.file(wanted)
@@ -108,25 +104,6 @@ class _Found:
 def _found(store: Store, feature_set_id: str) -> _Found:
     card = records.load_card(store, OWNER, check_id("feature set", feature_set_id))
     return _Found(card, load_table(store, card))
-
-
-def _wanted(store: Store, found: _Found, name: str) -> VirtualFile | ColumnsExport:
-    """The file of that name, or the export that is to be written for it."""
-    card, table = found.card, found.table
-    if name == ITEMS:
-        return arrays.items(store, table, card)
-    tap, _, form = name.rpartition(".")
-    if form not in FORMATS or tap not in table.taps:
-        taps, forms = ", ".join(table.taps), ", ".join(FORMATS)
-        raise UnknownName(
-            f"feature set {card.id} has no file {name!r}; there are {ITEMS} and TAP.FORMAT, "
-            f"with the taps {taps} and the formats {forms}"
-        )
-    if form == NPY:
-        return arrays.npy(store, table, tap)
-    if form == SAFETENSORS:
-        return arrays.safetensors(store, table, tap, card)
-    return ColumnsExport(store, table, card, tap, form)
 
 
 def _print(card: FeatureSetCard, name: str) -> dict[str, str]:
