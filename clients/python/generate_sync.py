@@ -32,7 +32,7 @@ NAMES = {
     "aclose": "close",
     "aclosing": "closing",
     "aiter_lines": "iter_lines",
-    "aiter_raw": "iter_raw",
+    "aiter_bytes": "iter_bytes",
     "aread": "read",
 }
 

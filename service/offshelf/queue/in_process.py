@@ -226,9 +226,9 @@ class InProcessQueue:
                     {Step.START: handler.start, Step.FINISH: handler.finish}.get(
                         step, handler.train
                     )(job_id)
-            except BaseException as error:  # noqa: BLE001 - it is the job's end, and told as such
+            except BaseException as error:
                 if not isinstance(error, OffshelfError) or isinstance(error, WorkerError):
-                    log.error("%s of job %s failed", step, job_id, exc_info=error)
+                    log.exception("%s of job %s failed", step, job_id, exc_info=error)
                 handler.fail(job_id, error)
 
 

@@ -42,7 +42,8 @@ COMMANDS = [
     "jobs wait", "jobs cancel", "heads", "heads list", "heads show", "heads delete", "datasets",
     "datasets protocols", "datasets verify", "demo", "transforms", "transforms fit",
     "transforms list", "transforms show", "transforms delete", "selftest",
-    "datasets upload", "datasets list", "datasets show", "reproduce",
+    "extract", "feature-sets", "feature-sets list", "feature-sets show", "feature-sets download",
+    "feature-sets delete", "datasets upload", "datasets list", "datasets show", "reproduce",
 ]  # fmt: skip
 
 

@@ -73,7 +73,7 @@ async def _once(
         done = part.size
         show(Progress(name, done, part.total, unit="bytes"))
         # As it comes: what a buffer holds when the line breaks would have to come again.
-        async for chunk in response.aiter_raw():
+        async for chunk in response.aiter_bytes():
             await _io_async.blocking(partial(part.add, chunk))
             done += len(chunk)
             show(Progress(name, done, part.total, unit="bytes"))

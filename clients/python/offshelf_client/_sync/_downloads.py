@@ -70,7 +70,7 @@ def _once(transport: Transport, path: str, part: Partial, known: str | None, sho
         done = part.size
         show(Progress(name, done, part.total, unit="bytes"))
         # As it comes: what a buffer holds when the line breaks would have to come again.
-        for chunk in response.iter_raw():
+        for chunk in response.iter_bytes():
             _io_sync.blocking(partial(part.add, chunk))
             done += len(chunk)
             show(Progress(name, done, part.total, unit="bytes"))
