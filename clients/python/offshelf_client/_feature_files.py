@@ -180,7 +180,7 @@ def check_rows(file: Path, info: FeatureSetInfo, tap: str, shard_rows: Sequence[
 
     Raises UnexpectedAnswer then.
 
-    The digest is a sha256 over those of the shards' rows: see docs/bulk.md.
+    The digest is a sha256 over those of the shards' rows: see docs/extract.md.
     """
     told = info.taps.get(tap)
     if told is None or not shard_rows:

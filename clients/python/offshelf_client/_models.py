@@ -67,13 +67,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Which weights answered. `random` is true where nothing was ever learned."""
+    """Which weights answered. `random` is true where nothing was ever learned.
+
+    `asked` is what to pass as `weights` to get them again; None for the backbone's own.
+    """
 
     source: str
     label: str
     digest: str
     licence: str
     random: bool
+    asked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
