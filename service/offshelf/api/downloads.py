@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain
+import asyncio
 from typing import TYPE_CHECKING
 
 from fastapi import Response
@@ -15,7 +15,7 @@ from offshelf.api.services import request_id_of
 from offshelf.errors import ErrorInfo, RangeNotSatisfiable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from fastapi import Request
 
@@ -54,7 +54,18 @@ async def answer_file(
         return Response(status_code=status, headers=headers, media_type=file.media_type)
     chunks = file.read(start, stop)
     first = await run_in_threadpool(next, chunks, b"")
-    return StreamingResponse(chain([first], chunks), status, headers, media_type=file.media_type)
+    return StreamingResponse(_ahead(first, chunks), status, headers, media_type=file.media_type)
+
+
+async def _ahead(chunk: bytes, chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """The chunks; while one is sent the next is read."""
+    while chunk:
+        coming = asyncio.create_task(run_in_threadpool(next, chunks, b""))
+        try:
+            yield chunk
+            chunk = await coming
+        finally:
+            coming.cancel()
 
 
 def _span(request: Request, file: VirtualFile, etag: str) -> tuple[int, int] | None:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from offshelf.store.interface import Store
 
-# What is in memory of a file that is being read, or twice that.
+# The largest chunk. Smaller parts are put together up to a quarter of it, larger ones are not
+# copied for the sake of even chunks.
 CHUNK_BYTES: Final = 1 << 20
 
 
@@ -49,7 +50,7 @@ class VirtualFile:
         return self._ends[-1] if self._ends else 0
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """The bytes from `start` to before `stop` (its end), in chunks of about a megabyte.
+        """The bytes from `start` to before `stop` (its end), in chunks of a megabyte at most.
 
         Raises DependencyError when a stored part is gone or too short.
         """
@@ -59,7 +60,7 @@ class VirtualFile:
             held = sum(map(len, pieces))
             pieces.append(self._piece(start, min(stop, start + CHUNK_BYTES - held)))
             start += len(pieces[-1])
-            if start == stop or held + len(pieces[-1]) >= CHUNK_BYTES:
+            if start == stop or 4 * (held + len(pieces[-1])) >= CHUNK_BYTES:
                 yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
                 pieces = []
 
