@@ -65,7 +65,7 @@ def row_parts(table: Table, tap: str) -> list[Part]:
     one = table.taps[tap]
     row_bytes = ROW_BYTES * math.prod(one.row_shape)
     return [
-        Stored(layout.shard(table.dataset, one.fingerprint, shard), at, row_bytes * count)
+        Stored(layout.shard(table.dataset, one.shelf, shard), at, row_bytes * count)
         for shard, (at, count) in enumerate(zip(one.rows_at, table.rows, strict=True))
     ]
 

@@ -30,12 +30,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What a job extracted. `specs` and `fingerprints` are by tap."""
+    """What a job extracted. `specs`, `fingerprints` and `shelves` are by tap.
+
+    A shelf is where the shards of a tap stand in the store, under their dataset.
+    """
 
     id: str
     owner: str
     specs: dict[str, dict[str, Any]]
     fingerprints: dict[str, str]
+    shelves: dict[str, str]
     weights: WeightsBody
     shard_images: int
     versions: dict[str, str]
@@ -114,14 +118,14 @@ class _Survey:
             rows=self.rows,
             taps={
                 tap: TapTable(
-                    fingerprint=extracted.fingerprints[tap],
+                    shelf=extracted.shelves[tap],
                     row_shape=one.shape,
                     digest=one.digest,
                     rows_at=one.rows_at,
                 )
                 for tap, one in self.taps.items()
             },
-            kept_in=extracted.fingerprints[next(iter(self.taps))],
+            kept_in=extracted.shelves[next(iter(self.taps))],
             kept_at=self.kept_at,
             items_at=items.starts,
             items_digest=items.digest,
@@ -153,12 +157,12 @@ class _Survey:
 
 
 def _survey(store: Store, extracted: Extracted, dataset: Dataset) -> _Survey:
-    survey = _Survey({tap: _TapSurvey() for tap in extracted.fingerprints})
+    survey = _Survey({tap: _TapSurvey() for tap in extracted.shelves})
     for number in range(-(-len(dataset.items) // extracted.shard_images)):
         survey.add(
             {
-                tap: read_index(store, layout.shard(dataset.id, fingerprint, number))
-                for tap, fingerprint in extracted.fingerprints.items()
+                tap: read_index(store, layout.shard(dataset.id, shelf, number))
+                for tap, shelf in extracted.shelves.items()
             }
         )
     return survey

@@ -19,9 +19,12 @@ ITEMS: Final = "items.jsonl"
 
 
 class TapTable(Strict):
-    """The rows of a tap: the shape of one, a digest of all, where they begin in each shard."""
+    """The rows of a tap: the shape of one, a digest of all, where they begin in each shard.
 
-    fingerprint: str
+    `shelf` is where the shards stand in the store, under their dataset.
+    """
+
+    shelf: str
     row_shape: list[int]
     digest: str
     rows_at: list[int]
@@ -31,7 +34,7 @@ class Table(Strict):
     """The parts of a feature set.
 
     `rows` counts those of each shard. `kept_at` is where the item numbers begin in each shard of
-    the fingerprint `kept_in`. `items_at` has the place of each shard's first line in the file of
+    the shelf `kept_in`. `items_at` has the place of each shard's first line in the file of
     items, and the file's end. The digests are sha256 of all items, item numbers and labels.
     """
 

@@ -27,6 +27,7 @@ def commit_feature_set(store: Store, job: Job, dataset: Dataset, now_s: float) -
         owner=job.owner,
         specs=pinned.specs,
         fingerprints=pinned.fingerprints,
+        shelves=pinned.fingerprints,
         weights=WeightsBody(**pinned.weights),
         shard_images=pinned.shard_images,
         versions=library_versions(),

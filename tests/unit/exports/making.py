@@ -97,6 +97,7 @@ def made(
         owner="default",
         specs={tap: {"backbone": "fakenet", "tap": tap} for tap in shapes},
         fingerprints=prints,
+        shelves=prints,
         weights=WEIGHTS,
         shard_images=shard_images,
         versions={"offshelf": "0"},
