@@ -59,7 +59,7 @@ def make(store: ObjectStore, gib: float) -> None:
     weights = WeightsBody(source="none", label="none", digest="d", licence="", random=True)
     spec = {"fc7": {"backbone": "none", "tap": "fc7"}}
     prints = {"fc7": "f" * 64}
-    made = Extracted(NAME, "default", spec, prints, prints, weights, SHARD, {}, 1.0)
+    made = Extracted(NAME, "default", spec, prints, prints, False, weights, SHARD, {}, 1.0)
     commit(store, made, dataset)
 
 

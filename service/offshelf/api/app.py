@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse
 from offshelf import __version__
 from offshelf.api import errors, openapi
 from offshelf.api.exporting import Exporter
+from offshelf.api.limits import ClientImages
 from offshelf.api.metrics import ApiMetrics
 from offshelf.api.middleware import BodyLimit, RequestContext
 from offshelf.api.routes import (
@@ -59,6 +60,7 @@ def create_app(deps: Services, settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.closing = lambda: False
     app.state.metrics = ApiMetrics()
+    app.state.client_images = ClientImages(settings.max_client_images)
     app.state.exporter = Exporter(settings.data_dir / "scratch")
     for router in ROUTERS:
         app.include_router(router)

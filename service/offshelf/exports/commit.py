@@ -40,6 +40,7 @@ class Extracted:
     specs: dict[str, dict[str, Any]]
     fingerprints: dict[str, str]
     shelves: dict[str, str]
+    deterministic: bool
     weights: WeightsBody
     shard_images: int
     versions: dict[str, str]
@@ -150,6 +151,7 @@ class _Survey:
             taps=taps,
             versions=extracted.versions,
             table=table,
+            deterministic=extracted.deterministic,
             shard_rows=self.rows,
             kept=self.kept,
             errors=self.errors,

@@ -123,8 +123,8 @@ class InProcessJobs:
         done: int,
         failed: int,
         *,
-        reused: int = 0,  # noqa: ARG002 - who waits here sees the pace for himself
-        took_s: float = 0.0,  # noqa: ARG002
+        reused: int = 0,
+        took_s: float = 0.0,  # noqa: ARG002 - who waits here sees the pace for himself
     ) -> bool:
         """Count a finished shard once, however often it is told; whether all are finished now."""
         with self._lock:
@@ -132,8 +132,12 @@ class InProcessJobs:
             total, finished = self._shards[job_id]
             if shard not in finished:
                 finished.add(shard)
-                counted = replace(job, done=job.done + done, failed=job.failed + failed)
-                self._jobs[job_id] = counted
+                self._jobs[job_id] = replace(
+                    job,
+                    done=job.done + done,
+                    failed=job.failed + failed,
+                    reused=job.reused + reused,
+                )
             return len(finished) == total
 
     def tried(self, job_id: str, step: str) -> int:  # noqa: ARG002

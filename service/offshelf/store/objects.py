@@ -28,6 +28,9 @@ Backend: TypeAlias = LocalStore | MemoryStore | S3Store
 # who race write the same bytes.
 MAX_CONDITIONAL_BYTES: Final = 64 << 20
 
+# How the errors of a store without room read: of a disk, of a quota, of S3 (MinIO, Ceph).
+NO_ROOM: Final = ("no space left", "quota", "storagefull", "insufficientstorage", "os error 28")
+
 # Nobody waits for an object store longer than this; jobs and clients try again later.
 S3_RETRY: Final[RetryConfig] = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
 
@@ -140,7 +143,9 @@ def _translated(what: str, where: str) -> Iterator[None]:
         raise UnknownName(f"there is no {what}") from error
     except (BaseError, OSError) as error:
         message = f"cannot use {where}: {_first_line(error)}"
-        raise DependencyError(message, public="the store is away; the log has more") from error
+        full = any(sign in str(error).lower() for sign in NO_ROOM)
+        public = "the store is full" if full else "the store is away; the log has more"
+        raise DependencyError(message, public=public) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -98,6 +98,7 @@ def made(
         specs={tap: {"backbone": "fakenet", "tap": tap} for tap in shapes},
         fingerprints=prints,
         shelves=prints,
+        deterministic=False,
         weights=WEIGHTS,
         shard_images=shard_images,
         versions={"offshelf": "0"},
