@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from offshelf.errors import DependencyError, UnknownName
-from offshelf.exports import records, shard_index
+from offshelf.exports import arrays, records, shard_index
 from offshelf.exports.items import read_items
 from offshelf.exports.shard_index import read_index
 from offshelf.heads.features import Shard, load_feature_set
+from offshelf.heads.removing import remove_feature_set
 from offshelf.schemas.feature_sets import FeatureSetCard
 from offshelf.store import layout
 from tests.unit.exports.making import TORN, made
@@ -105,6 +106,19 @@ def test_other_rows_have_another_digest() -> None:
         made(MemoryStore(), shard_images=3).manifest.taps["fc7"].digest
     }
     assert len(digests) == 3
+
+
+def test_a_set_that_is_deleted_leaves_nothing_and_can_be_made_anew() -> None:
+    store = MemoryStore()
+    first = made(store)
+    remove_feature_set(store, first.manifest)
+    assert not [key for key in store.objects if "feature-set" in key or "features/" in key]
+    with pytest.raises(UnknownName):
+        records.load_card(store, "default", "features-1")
+    second = made(store, seed=1)
+    assert second.card.table != first.manifest.table
+    data = b"".join(arrays.npy(store, second.table, "fc7").read())
+    assert data.endswith(second.rows["fc7"].tobytes())
 
 
 @pytest.mark.parametrize("guess", [8, 64, 1 << 14])
