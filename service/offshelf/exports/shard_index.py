@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from offshelf.heads.features import told_of
 from offshelf.schemas.base import ErrorBody
 
 if TYPE_CHECKING:
@@ -58,10 +59,10 @@ def read_index(store: Store, key: str) -> ShardIndex:
     if len(kept) < kept_end - kept_at:
         kept = store.get_range(key, kept_at, kept_end - kept_at)
     shape: list[int] = header["rows"]["shape"]
-    told: dict[str, str] = header["__metadata__"]
+    told = told_of(header["__metadata__"])
     return ShardIndex(
         kept=np.frombuffer(kept, "<i8").astype(np.int64),
-        errors={int(n): ErrorBody(**error) for n, error in json.loads(told["errors"]).items()},
+        errors={int(n): ErrorBody(**error) for n, error in told["errors"].items()},
         row_shape=tuple(shape[1:]) if shape[0] else None,
         kept_at=kept_at,
         rows_at=rows_at,

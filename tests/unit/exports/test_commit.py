@@ -140,11 +140,14 @@ def test_a_shard_of_before_digests_gives_the_same_one() -> None:
     data = shard.pack()
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + size])
-    told = header["__metadata__"].pop("sha256")
+    metadata = json.loads(header["__metadata__"]["shard"])
+    told = metadata["sha256"]
+    header["__metadata__"] = {"errors": json.dumps(metadata["errors"])}
     old = json.dumps(header).encode()
     store = MemoryStore()
     store.put("old", len(old).to_bytes(8, "little") + old + data[8 + size :])
     assert read_index(store, "old").sha256 == told
+    assert Shard.unpack(store.get("old")).errors == shard.errors
 
 
 @pytest.mark.parametrize(
@@ -158,3 +161,9 @@ def test_shards_that_do_not_fit_are_refused(tap: str, width: int, kept: int, why
     store.put(layout.shard(one.dataset.id, one.manifest.fingerprints[tap], 2), shard.pack())
     with pytest.raises(DependencyError, match=why):
         made(store)
+
+
+def test_equal_shards_have_equal_bytes() -> None:
+    rows = np.arange(6, dtype=np.float32).reshape(2, 3)
+    packed = {Shard(rows, np.array([0, 2], np.int64), {1: TORN}).pack() for _ in range(50)}
+    assert len(packed) == 1
