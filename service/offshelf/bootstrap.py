@@ -280,6 +280,7 @@ def _declare_steps(
         metrics=metrics,
         shard_images=settings.shard_images,
         cache=cache,
+        settings=settings,
     )
     handler = HandingOn(steps, jobs, queue, post)
     broker.add_middleware(Attempts(jobs, handler, settings.max_attempts))

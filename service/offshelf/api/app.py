@@ -23,6 +23,7 @@ from offshelf.api.routes import (
     heads,
     health,
     jobs,
+    registry,
     selftest,
     transforms,
 )
@@ -41,6 +42,7 @@ ROUTERS: Final = (
     datasets.router,
     feature_sets.router,
     feature_set_files.router,
+    registry.router,  # before `/v1/heads/{head}`, which would take `compare` for a head
     heads.router,
     transforms.router,
     jobs.router,

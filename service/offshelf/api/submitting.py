@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from offshelf.api.services import OWNER
 from offshelf.core.jobs import JobState
 from offshelf.errors import DependencyError, ErrorInfo, JobError
+from offshelf.heads.exports.interface import EXPORT
 from offshelf.schemas.base import ErrorBody
 from offshelf.schemas.feature_sets import FEATURE_SET
 from offshelf.schemas.heads import HEAD
@@ -84,6 +85,9 @@ def job_body(job: Job) -> JobBody:
 
 def _links(job: Job) -> dict[str, str]:
     links = {"self": job_path(job), "events": f"{job_path(job)}/events"}
+    if EXPORT in job.result:
+        query = f"format={job.result['format']}"
+        links[EXPORT] = f"/v1/heads/{job.result[EXPORT]}/export?{query}"
     for made, path in RESULT_PATHS.items():
         if made in job.result:
             links[made] = f"{path}/{job.result[made]}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from offshelf.core.jobs import JobState
 from offshelf.errors import InvalidParameter
-from offshelf.heads import model
+from offshelf.heads import model, names
 from offshelf.heads.features import read_matrix
 from offshelf.heads.fit import FitParams
 from offshelf.schemas.base import WeightsBody
@@ -52,7 +52,7 @@ class HeadSteps:
         head_id = head_id_of(job)
         if not self._store.exists(layout.head_card(job.owner, head_id)):
             self._jobs.advance(job.id, JobState.RUNNING, stage="training")
-            model.save(self._store, self._fit(job))
+            model.save(self._store, self._named(self._fit(job)))
         card = model.load_card(self._store, job.owner, head_id)
         result = {
             HEAD: head_id,
@@ -62,6 +62,15 @@ class HeadSteps:
             "warnings": card.warnings,
         }
         self._jobs.advance(job.id, JobState.SUCCEEDED, result=result)
+
+    def _named(self, head: model.LinearHead) -> model.LinearHead:
+        """With the next version of its name, which is its own from now on."""
+        card = head.card
+        if not card.name:
+            return head
+        version = names.claim(self._store, card.owner, card.name, card.id)
+        named = card.model_copy(update={"version": version})
+        return model.LinearHead(named, head.coef, head.intercept)
 
     def _fit(self, job: Job) -> model.LinearHead:
         pinned, request = Pinned.of(job), request_of(job)

@@ -11,7 +11,7 @@ from offshelf.errors import DependencyError, InvalidParameter, WorkerError
 from offshelf.schemas.base import WeightsBody
 from offshelf.schemas.feature_sets import FEATURE_SET, FeatureSetRequest, shelf_of
 from offshelf.schemas.features import FeatureParams
-from offshelf.schemas.heads import HEAD, HeadRequest
+from offshelf.schemas.heads import HEAD, HEAD_ID_PREFIX, HeadRequest
 from offshelf.worker.lesson import lesson_of
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def params_of(request: Request) -> FeatureParams:
 
 def head_id_of(job: Job) -> str:
     """The id of a job's head: the same in every run of the job."""
-    return f"head-{job.id}"
+    return f"{HEAD_ID_PREFIX}{job.id}"
 
 
 def feature_set_id_of(job: Job) -> str:

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 
 from offshelf.core.jobs import JobState
 from offshelf.errors import ErrorInfo, JobCancelled, JobConflict, UnknownName
+from offshelf.heads.exports.interface import EXPORT
 from offshelf.queue.jobs import WAITING_TO_TRAIN
 from offshelf.queue.tasks import Step
 from offshelf.schemas.heads import HEAD
 from offshelf.schemas.transforms import TRANSFORM
+from offshelf.settings import Settings
 from offshelf.worker.content_cache import ContentCache
+from offshelf.worker.export_steps import ExportSteps
 from offshelf.worker.feature_steps import FeatureSteps
 from offshelf.worker.head_steps import HeadSteps
 from offshelf.worker.known_datasets import KnownDatasets
@@ -37,7 +40,10 @@ if TYPE_CHECKING:
 
 
 class JobSteps:
-    """`queue.tasks.StepHandler` over the ports of a worker. `clock` gives Unix time."""
+    """`queue.tasks.StepHandler` over the ports of a worker. `clock` gives Unix time.
+
+    `settings` are those of child processes that load networks.
+    """
 
     def __init__(
         self,
@@ -50,6 +56,7 @@ class JobSteps:
         shard_images: int,
         cache: ContentCache | None = None,
         clock: Callable[[], float] = time.time,
+        settings: Settings | None = None,
     ) -> None:
         self._jobs = jobs
         self._queue = queue
@@ -67,14 +74,20 @@ class JobSteps:
         )
         self._heads = HeadSteps(jobs, store, trainer, datasets, clock)
         self._transforms = TransformSteps(jobs, store, trainer, clock)
+        self._exports = ExportSteps(
+            jobs, store, extractor, queue, trainer, settings or Settings(), clock
+        )
 
     def start(self, job_id: str) -> None:
         """Check what is asked, pin what it means, and enqueue the shards."""
         self._run(job_id, self._start)
 
     def shard(self, job_id: str, index: int) -> None:
-        """Extract one shard, unless it is there already; the last one enqueues `finish`."""
-        self._run(job_id, lambda job: self._features.shard(job, index))
+        """Extract one shard, unless it is there already; the last one enqueues `finish`.
+
+        An export has one, which makes the file.
+        """
+        self._run(job_id, lambda job: self._shard(job, index))
 
     def finish(self, job_id: str) -> None:
         """Write the manifest of a feature set; send a head to training."""
@@ -111,8 +124,16 @@ class JobSteps:
     def _start(self, job: Job) -> None:
         if job.kind == TRANSFORM:
             self._send_to_training(job)
+        elif job.kind == EXPORT:
+            self._exports.start(job)
         else:
             self._features.start(job)
+
+    def _shard(self, job: Job, index: int) -> None:
+        if job.kind == EXPORT:
+            self._exports.make(job)
+        else:
+            self._features.shard(job, index)
 
     def _finish(self, job: Job) -> None:
         if job.kind == HEAD:
