@@ -29,9 +29,14 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=_default_data_dir)
     redis_url: str | None = None
     store_url: str | None = None
+    cache_url: str | None = None
+    cache_bytes: int = Field(1 << 30, ge=0)
     weights_dir: Path | None = None
     weights_mirror: str | None = None
     offline: bool = False
+
+    # Folders and s3:// prefixes that datasets may be registered from, separated by commas.
+    dataset_sources: str = ""
 
     # The server. Loopback unless told otherwise: there is no authentication yet.
     host: str = "127.0.0.1"
@@ -49,6 +54,9 @@ class Settings(BaseSettings):
     max_archive_bytes: int = Field(8 << 30, gt=0)
     max_archive_files: int = Field(2_000_000, gt=0)
     max_queued_images: int = Field(4096, gt=0)
+    max_client_images: int = Field(2048, gt=0)
+    max_bulk_images: int = Field(10_000_000, gt=0)
+    max_open_jobs: int = Field(1000, gt=0)
     max_answer_bytes: int = Field(1 << 30, gt=0)
     request_deadline_s: float = Field(120.0, gt=0)
 
@@ -84,6 +92,11 @@ class Settings(BaseSettings):
     def preload_names(self) -> list[str]:
         """Backbones to load at start."""
         return [name.strip() for name in self.preload.split(",") if name.strip()]
+
+    @property
+    def dataset_roots(self) -> list[str]:
+        """Where datasets may be registered from."""
+        return [root.strip() for root in self.dataset_sources.split(",") if root.strip()]
 
     @property
     def hub_cache(self) -> Path:

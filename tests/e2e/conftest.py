@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that tests share; they must leave it as healthy as they found it."""
-    with Service(tmp_path_factory.mktemp("service") / "data") as running:
+    # Without the content cache: what is asked again is computed again, and counted.
+    with Service(tmp_path_factory.mktemp("service") / "data", {"cache_bytes": 0}) as running:
         yield running
 
 
@@ -31,6 +32,11 @@ def client(service: Service) -> Iterator[Client]:
 @pytest.fixture
 def fragile(tmp_path: Path) -> Iterator[Service]:
     """A service of the test's own, to be hurt. Shards are small and recovery is quick."""
-    settings = {"shard_images": 8, "heartbeat_timeout_s": 3, "maintenance_chance": 1_000_000}
+    settings = {
+        "shard_images": 8,
+        "heartbeat_timeout_s": 3,
+        "maintenance_chance": 1_000_000,
+        "cache_bytes": 0,
+    }
     with Service(tmp_path / "data", settings) as running:
         yield running
