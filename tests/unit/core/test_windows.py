@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offshelf.core.windows import LAMBDAS, Pyramid, Strided
+from offshelf.core.windows import LAMBDAS, Pyramid, Strided, canonical_windows, parse_windows
 from offshelf.errors import InvalidParameter
 
 SIDES = st.integers(1, 700)
@@ -75,3 +75,55 @@ def test_strided_windows_are_a_brute_force_s(
 def test_what_makes_no_windows_is_refused(make: object) -> None:
     with pytest.raises(InvalidParameter, match=r"from|more"):
         make()  # type: ignore[operator]
+
+
+SCALES = st.decimals(1, 32, places=2).map(float)
+
+
+@given(
+    st.one_of(
+        st.builds(
+            Pyramid,
+            st.lists(SCALES, min_size=1, max_size=9).map(tuple),
+            st.decimals(0, "0.95", places=3).map(float),
+        ),
+        st.builds(Pyramid, st.just(LAMBDAS), st.just(0.65)),
+        st.builds(Strided, st.integers(1, 99999), st.integers(1, 99999)),
+    )
+)
+def test_the_text_of_windows_is_read_back(windows: Pyramid | Strided) -> None:
+    assert parse_windows(str(windows)) == windows
+    assert canonical_windows(str(windows)) == str(windows)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("pyramid", "pyramid"),
+        ("pyramid;overlap=0.50", "pyramid"),
+        ("pyramid:1.0,1.30,2;overlap=0.65", "pyramid:1,1.3,2;overlap=0.65"),
+        ("pyramid:1,1.3,1.6,2,2.4,2.8,3.2,3.6,4", "pyramid"),
+        ("stride:224,0112", "stride:224,112"),
+    ],
+)
+def test_windows_have_one_text(text: str, canonical: str) -> None:
+    assert canonical_windows(text) == canonical
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "pyramids",
+        "pyramid:",
+        "pyramid:0.5",
+        "pyramid;overlap=0.96",
+        "stride:10",
+        "stride:0,1",
+        "stride:8,8;overlap=0",
+        "pyramid:" + ",".join(["2"] * 33),
+    ],
+)
+def test_what_are_no_windows_is_refused(text: str) -> None:
+    with pytest.raises(InvalidParameter):
+        parse_windows(text)
