@@ -248,6 +248,9 @@ def conjugate_gradients(run: _Run) -> Step:
         move = move.moved(direction, length)
         brought = length * norm
         gain = gain + brought
+        finished = finished | (count * brought <= FORCING * gain)
+        if finished.all():
+            return Step(move, gain, brought, count - 1)
         image = direction.v + space.adjoint(bent)
         v = torch.addcmul(residual.v, -length[:, None], image)
         bias = rules.penalty * direction.bias + bent.sum(0)
@@ -255,7 +258,7 @@ def conjugate_gradients(run: _Run) -> Step:
         residual = Point(v, space.scores(v), bias)
         before = norm
         scaled, norm = run.scaled(residual)
-        finished = finished | (count * brought <= FORCING * gain) | (norm <= enough)
+        finished = finished | (norm <= enough)
         if finished.all():
             break
         direction = scaled.moved(direction, norm / (before + TINY))
