@@ -165,16 +165,17 @@ class _Run:
         )
         self.products += 1
 
-    def scaled(self, residual: Point) -> tuple[Point, Tensor]:
+    def scaled(self, residual: Point, *, cautious: bool = False) -> tuple[Point, Tensor]:
         """What the preconditioner makes of a residual, and the residual's norm (P,) by it."""
         assert self.scale is not None  # noqa: S101 - `descend` sets it
-        point = Point(*self.scale(residual.v, residual.scores, residual.bias))
+        scale = self.scale.cautious() if cautious else self.scale
+        point = Point(*scale(residual.v, residual.scores, residual.bias))
         norm = self.space.dot(residual.v, point.v, point.scores)
         return point, norm + (residual.bias * point.bias).sum(1)
 
     def steepness(self) -> Tensor:
-        """The squared norm of the gradient (P,), by the preconditioner: about twice the gap."""
-        return self.scaled(self.downhill)[1]
+        """The squared norm of the gradient (P,), by the preconditioner: twice the gap, or more."""
+        return self.scaled(self.downhill, cautious=True)[1]
 
     def newton_step(self) -> Step:
         """By direct solves where they are cheaper."""
