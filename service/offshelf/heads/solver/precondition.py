@@ -11,7 +11,7 @@ size: without that a third more products at large C's (measured).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -84,13 +84,13 @@ def _orthonormal(space: Space, v: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class Preconditioner:
-    """Cholesky factors (columns, R + 1, R + 1) of the Hessians in a basis and the intercept.
+    """Inverse Cholesky factors (columns, R + 1, R + 1) of the Hessians in basis and intercept.
 
     `rest` (columns,) is the inverse of the Hessians in all other directions.
     """
 
     space: Space
-    factor: Tensor
+    unfactor: Tensor
     rest: Tensor
 
     @classmethod
@@ -114,15 +114,23 @@ class Preconditioner:
         factor, failed = torch.linalg.cholesky_ex(hessian)
         plain = torch.diag_embed(own.sqrt())
         rest = 1 / (1 + STEEPER * basis.rest * diagonal.flatten(1).sum(0))
-        return cls(space, torch.where(failed[:, None, None] > 0, plain, factor), rest)
+        factor = torch.where(failed[:, None, None] > 0, plain, factor)
+        ones = torch.eye(rank + 1, dtype=own.dtype, device=own.device)
+        return cls(space, torch.linalg.solve_triangular(factor, ones, upper=False), rest)
 
-    def cautious(self) -> Preconditioner:
-        """One that takes the other directions to be flat: its norm of a gradient is no less."""
-        return replace(self, rest=torch.ones_like(self.rest))
+    def withheld(self, v: Tensor, scores: Tensor) -> Tensor:
+        """What the squared norms (columns,) are more by where the other directions count as flat.
+
+        With this a gradient's norm is no less than by the inverse of the Hessian there.
+        """
+        v, scores = v.flatten(1), scores.flatten(1)
+        along = self.space.inner(self.space.basis.v, v, scores)
+        whole = self.space.dot(v[:, :, None], v[:, :, None], scores[:, :, None])
+        return (1 - self.rest) * (whole - along.square().sum(0)).clamp(min=0)
 
     def take(self, problems: Tensor, columns: int) -> Preconditioner:
         """Of some of the problems, which have so many columns each."""
-        kept = self.factor.reshape(-1, columns, *self.factor.shape[1:])[problems]
+        kept = self.unfactor.reshape(-1, columns, *self.unfactor.shape[1:])[problems]
         rest = self.rest.reshape(-1, columns)[problems].flatten()
         return Preconditioner(self.space, kept.flatten(0, 1), rest)
 
@@ -131,12 +139,12 @@ class Preconditioner:
         basis = self.space.basis
         along = self.space.inner(basis.v, v.flatten(1), scores.flatten(1))
         right = torch.cat([along, bias.reshape(1, -1)]).T[:, :, None]
-        solved = torch.cholesky_solve(right, self.factor)[:, :, 0].T
+        solved = (self.unfactor.mT @ (self.unfactor @ right))[:, :, 0].T
         # Not the whole of `along` is taken out: the basis is orthonormal up to rounding only.
         rest = self.rest
         change = solved[:-1] - (1 - ROUNDED * torch.finfo(v.dtype).eps) * rest * along
         return (
-            torch.addmm(v.flatten(1) * rest, basis.v, change).reshape(v.shape),
-            torch.addmm(scores.flatten(1) * rest, basis.scores, change).reshape(scores.shape),
+            (v.flatten(1) * rest).addmm_(basis.v, change).reshape(v.shape),
+            (scores.flatten(1) * rest).addmm_(basis.scores, change).reshape(scores.shape),
             solved[-1].reshape(bias.shape),
         )

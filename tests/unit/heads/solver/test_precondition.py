@@ -70,20 +70,23 @@ def test_it_inverts_the_hessian_in_the_basis_and_scales_the_rest(
         np.testing.assert_allclose(constants[k, 0], solved[-1] if intercept else 0, atol=1e-8)
 
 
-def test_the_cautious_norm_of_a_gradient_is_no_less_than_what_is_to_be_gained() -> None:
+@pytest.mark.parametrize("side", [0, 1])
+def test_what_is_withheld_makes_up_for_the_scale_of_the_rest(side: int) -> None:
     X, both = spaces()
+    space = both[side]
     generator = torch.Generator().manual_seed(3)
-    bends = torch.rand(IMAGES, 1, 1, generator=generator, dtype=torch.float64) * 5
-    gradient = torch.randn(DIMENSIONS, 1, 1, generator=generator, dtype=torch.float64)
-    made = Preconditioner.of(both[0], bends, 0.0, intercept=False)
-    none = torch.zeros(1, 1, dtype=torch.float64)
-    v, _, _ = made.cautious()(gradient, both[0].scores(gradient), none)
-    span = both[0].basis.v
-    hessian = torch.eye(DIMENSIONS, dtype=torch.float64) + X.T @ (bends[:, 0] * X)
-    outside = gradient[:, 0, 0] - span @ (span.T @ gradient[:, 0, 0])
-    kept = v[:, 0, 0] - span @ (span.T @ v[:, 0, 0])
-    np.testing.assert_allclose(kept, outside, atol=1e-8)
-    assert outside @ kept >= outside @ torch.linalg.solve(hessian, outside)
+    bends = torch.rand(IMAGES, COLUMNS, 1, generator=generator, dtype=torch.float64) * 5
+    residual = torch.randn(space.rows, COLUMNS, 1, generator=generator, dtype=torch.float64)
+    scores = space.scores(residual)
+    made = Preconditioner.of(space, bends, 0.0, intercept=False)
+    v, _, _ = made(residual, scores, torch.zeros(COLUMNS, 1, dtype=torch.float64))
+    span = weights(space, X, space.basis.v)
+    withheld = made.withheld(residual, scores)
+    for k in range(COLUMNS):
+        given, found = (weights(space, X, each[:, k])[:, 0] for each in (residual, v))
+        outside = given - span @ (span.T @ given)
+        assert withheld[k] > 0
+        assert float(outside @ found + withheld[k]) == pytest.approx(float(outside @ outside))
 
 
 def test_images_that_are_all_the_same_leave_no_direction() -> None:
