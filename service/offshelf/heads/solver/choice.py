@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 # In the search smooth losses need so many times the tolerance only: a third fewer products, and
 # objectives that are still within 5e-6 (measured). The head itself is trained to the tolerance.
 LOOSER: Final = 10.0
-# How far a path goes on, of what its last step would make it.
-CAREFUL: Final = 0.7
 SMOOTH: Final = ("softmax", "logistic")
 
 
@@ -177,13 +175,13 @@ class Search:
 def _guess(task: Task, past: list[tuple[float, Point]], C: float) -> Point | None:
     """Where the minimum for C may be, by the last two Cs of a path.
 
-    Smooth losses go on as they went, nearly in proportion to log C (measured: a fifth fewer
-    products); of the hinges' minima the last is the better guess.
+    Smooth losses go on as they went, in proportion to log C (measured: a third fewer products);
+    of the hinges' minima the last is the better guess.
     """
     if len(past) < 2 or task.loss not in SMOOTH:
         return past[-1][1] if past else None
     (first, a), (second, b) = past
-    ahead = min(CAREFUL * math.log(C / second) / math.log(second / first), 1.0)
+    ahead = min(math.log(C / second) / math.log(second / first), 1.0)
     away = Point(b.v - a.v, b.scores - a.scores, b.bias - a.bias)
     return b.moved(away, torch.full_like(b.bias[:, 0], ahead))
 
