@@ -25,10 +25,11 @@ HeadKind: TypeAlias = Literal[
     "ridge",
     "nearest-mean",
 ]
+ExportKind: TypeAlias = Literal["safetensors", "python", "onnx", "onnx-full"]
 State: TypeAlias = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 
 
-def read(kind: type[T], data: Any, **converted: Any) -> T:
+def read(kind: type[T], data: Any, /, **converted: Any) -> T:
     """Make a record of JSON: `converted` first, other known fields as they stand.
 
     Raises UnexpectedAnswer when a field without default is missing.
@@ -383,6 +384,76 @@ class HeadInfo:
     multi_label: bool = False
     regions: tuple[str, ...] = ()
     protocol: ProtocolReport | None = None
+    version: int | None = None
+    tags: tuple[str, ...] = ()
+
+    @property
+    def ref(self) -> str:
+        """`name:version`, or the id of a head without a name."""
+        return f"{self.name}:{self.version}" if self.version else self.id
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRef:
+    """Which head, in short."""
+
+    id: str
+    name: str = ""
+    version: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.version}" if self.version else self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A field that differs: what each head has."""
+
+    field: str
+    a: Any
+    b: Any
+
+
+@dataclass(frozen=True, slots=True)
+class FigurePair:
+    """One figure of both heads; `difference` is b - a. None where a head has no such figure."""
+
+    side: str
+    metric: str
+    a: float | None
+    b: float | None
+    difference: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Significance:
+    """McNemar's exact test on the test samples that both heads scored.
+
+    `a_only` samples only head a has right, `b_only` only b; `p_value` is two-sided.
+    """
+
+    samples: int
+    a_only: int
+    b_only: int
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class HeadComparison:
+    """Two heads side by side.
+
+    `fair` says whether their test figures may be set against each other, `reasons` why not.
+    """
+
+    a: HeadRef
+    b: HeadRef
+    fair: bool
+    reasons: tuple[str, ...]
+    features: tuple[Difference, ...]
+    training: tuple[Difference, ...]
+    data: tuple[Difference, ...]
+    figures: tuple[FigurePair, ...]
+    significance: Significance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,7 +472,11 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job as it was when last asked. Times are Unix seconds; counts are of its images."""
+    """A job as it was when last asked. Times are Unix seconds; counts are of its images.
+
+    Of those done, `reused` were there already and `computed` are new, at `images_per_s`; the rest
+    takes `left_s`. None: not known.
+    """
 
     id: str
     kind: str
@@ -413,6 +488,10 @@ class JobStatus:
     total: int = 0
     done: int = 0
     failed: int = 0
+    reused: int = 0
+    computed: int = 0
+    images_per_s: float | None = None
+    left_s: float | None = None
     attempts: int = 0
     params: dict[str, Any] = field(default_factory=dict)
     error: ItemError | None = None
@@ -521,7 +600,27 @@ def head_of(data: Any) -> HeadInfo:
         test=None if test is None else _metrics(test),
         warnings=_tuple(data, "warnings"),
         regions=_tuple(data, "regions"),
+        tags=_tuple(data, "tags"),
         protocol=_protocol_report(_field(data, "protocol")),
+    )
+
+
+def comparison_of(data: Any) -> HeadComparison:
+    """Read a comparison of two heads."""
+    differences = {
+        field: tuple(read(Difference, one) for one in _tuple(data, field))
+        for field in ("features", "training", "data")
+    }
+    chance = _field(data, "significance")
+    return read(
+        HeadComparison,
+        data,
+        significance=None if chance is None else read(Significance, chance),
+        a=read(HeadRef, _field(data, "a")),
+        b=read(HeadRef, _field(data, "b")),
+        reasons=_tuple(data, "reasons"),
+        figures=tuple(read(FigurePair, one) for one in _tuple(data, "figures")),
+        **differences,
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from offshelf.api.services import OWNER
 from offshelf.core.jobs import JobState
 from offshelf.errors import DependencyError, ErrorInfo, JobError
+from offshelf.heads.exports.interface import EXPORT
 from offshelf.schemas.base import ErrorBody
 from offshelf.schemas.feature_sets import FEATURE_SET
 from offshelf.schemas.heads import HEAD
@@ -27,7 +28,9 @@ RESULT_PATHS: Final = {
 }
 
 
-def submit(services: Services, kind: str, params: dict[str, Any], key: str | None) -> Job:
+def submit(
+    services: Services, kind: str, params: dict[str, Any], key: str | None, total: int = 0
+) -> Job:
     """Record a job and hand it to the workers; a repeated key gives the first job again.
 
     The record comes before the message, so a process that dies between them leaves a job without
@@ -35,7 +38,7 @@ def submit(services: Services, kind: str, params: dict[str, Any], key: str | Non
     queued: the first step of a job may be told twice, which changes nothing.
     Without a key such a job is failed at once, as far as Redis lets us.
     """
-    job, new = services.jobs.create(kind, OWNER, params, key)
+    job, new = services.jobs.create(kind, OWNER, params, key, total)
     if new or job.state is JobState.QUEUED:
         try:
             services.job_queue.submit(job)
@@ -68,6 +71,10 @@ def job_body(job: Job) -> JobBody:
         total=job.total,
         done=job.done,
         failed=job.failed,
+        reused=job.reused,
+        computed=job.done - job.reused,
+        images_per_s=job.images_per_s,
+        left_s=job.left_s,
         attempts=job.attempts,
         params=job.params,
         error=None if job.error is None else ErrorBody.of(job.error),
@@ -78,6 +85,9 @@ def job_body(job: Job) -> JobBody:
 
 def _links(job: Job) -> dict[str, str]:
     links = {"self": job_path(job), "events": f"{job_path(job)}/events"}
+    if EXPORT in job.result:
+        query = f"format={job.result['format']}"
+        links[EXPORT] = f"/v1/heads/{job.result[EXPORT]}/export?{query}"
     for made, path in RESULT_PATHS.items():
         if made in job.result:
             links[made] = f"{path}/{job.result[made]}"

@@ -74,7 +74,7 @@ def train(
     normalize: Normalize = "none",
     merge: Merge = "mean",
     weights: Weights = None,
-    name: Annotated[str, typer.Option(help="A name for people.")] = "",
+    name: Annotated[str, typer.Option(help="A name; one that exists gets a new version.")] = "",
     as_json: AsJson = False,
     progress: ShowProgress = None,
     url: Url = None,
@@ -105,7 +105,13 @@ def train(
 
 
 def predict(
-    head_id: Annotated[str, typer.Argument(help="Identifier of a head, as `train` prints it.")],
+    head_id: Annotated[
+        str,
+        typer.Argument(
+            help="A head: its identifier, as `train` prints it, or NAME, NAME:3, NAME:TAG.",
+            metavar="HEAD",
+        ),
+    ],
     images: Images,
     top: Annotated[int, typer.Option(min=1, help="So many best classes an image.")] = 1,
     on_error: WhenImagesFail = OnError.RAISE,
@@ -197,9 +203,14 @@ def _protocol(report: ProtocolReport) -> str:
 def _title(info: HeadInfo) -> str:
     random = ": RANDOM WEIGHTS, nothing learned" if info.weights.random else ""
     return (
-        f"head {info.id}\n{info.kind}, C={info.C:g}, {len(info.classes)} classes, on "
+        f"head {info.id}{_named(info)}\n{info.kind}, C={info.C:g}, {len(info.classes)} classes, on "
         f"{features_of(info)} ({info.weights.label}{random})"
     )
+
+
+def _named(info: HeadInfo) -> str:
+    tags = f" ({', '.join(info.tags)})" if info.tags else ""
+    return f", {info.ref}{tags}" if info.name else ""
 
 
 def features_of(info: HeadInfo) -> str:

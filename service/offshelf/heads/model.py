@@ -12,6 +12,7 @@ import safetensors.numpy
 
 from offshelf.core.spec import FeatureSpec
 from offshelf.errors import FingerprintMismatch, InvalidParameter, UnknownName
+from offshelf.schemas.features import FeatureParams
 from offshelf.schemas.heads import Head
 from offshelf.store import layout
 
@@ -95,6 +96,21 @@ def decide(
     return result
 
 
+def params_of(card: Head) -> FeatureParams:
+    """The parameters that give the features the head was trained on, whatever the defaults are."""
+    spec = FeatureSpec.from_dict(card.spec)
+    return FeatureParams(
+        backbone=spec.backbone,
+        # Heads from before `asked` was kept have a label alone.
+        weights=card.weights.asked or (card.weights.label if card.weights.random else None),
+        taps=[spec.tap],
+        view=spec.view,
+        pool=spec.pooling,
+        normalize=spec.normalisation,
+        merge=spec.merge,
+    )
+
+
 def pack_weights(coef: NDArray[np.float32], intercept: NDArray[np.float32]) -> bytes:
     """A head's weights as safetensors: `coef` and `intercept`."""
     tensors = {"coef": np.ascontiguousarray(coef), "intercept": np.ascontiguousarray(intercept)}
@@ -115,6 +131,14 @@ def save(store: Store, head: LinearHead) -> None:
     owner, head_id = head.card.owner, head.card.id
     store.put_new(layout.head_weights(owner, head_id), pack_weights(head.coef, head.intercept))
     store.put_new(layout.head_card(owner, head_id), head.card.model_dump_json().encode())
+
+
+def delete(store: Store, card: Head) -> None:
+    """Remove a head and all that was kept with it. Its version stays claimed."""
+    # The card is what makes it a head, so it goes first.
+    store.delete(layout.head_card(card.owner, card.id))
+    for key in store.keys(layout.head(card.owner, card.id)):
+        store.delete(key)
 
 
 def load_card(store: Store, owner: str, head_id: str) -> Head:

@@ -21,6 +21,8 @@ HeadKind = Literal[
     "nearest-mean",
 ]
 HEAD: Final = "head"
+HEAD_ID_PREFIX: Final = "head-"  # what the ids of heads begin with, so no name does
+NEWEST: Final = "latest"  # after a name and a colon: the newest version, as without either
 
 
 class PredictRequest(Strict):
@@ -128,6 +130,8 @@ class Head(Strict):
     """A trained head: a linear model and the FeatureSpec of the features it was trained on.
 
     `regions` are the parts of an image whose features stand in a row; none is the whole image.
+    `version` counts the heads of a name from 1; a head without a name has none. `tags` are those
+    that stand at it now.
     """
 
     id: str
@@ -149,6 +153,8 @@ class Head(Strict):
     multi_label: bool = False
     regions: list[str] = []
     protocol: ProtocolReport | None = None
+    version: int | None = None
+    tags: list[str] = []
 
 
 class Prediction(Strict):

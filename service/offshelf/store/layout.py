@@ -28,9 +28,39 @@ def description(owner: str, dataset_id: str) -> str:
     return f"owners/{owner}/descriptions/{dataset_id}.json"
 
 
-def shard(dataset_id: str, fingerprint: str, index: int) -> str:
+def shard(dataset_id: str, shelf: str, index: int) -> str:
     """The features of one shard of a dataset under one FeatureSpec (safetensors)."""
-    return f"features/{dataset_id}/{fingerprint}/{index:06d}.safetensors"
+    return f"{shards(dataset_id, shelf)}/{index:06d}.safetensors"
+
+
+def shards(dataset_id: str, shelf: str) -> str:
+    """The folder of the shards of a dataset under one FeatureSpec."""
+    return f"features/{dataset_id}/{shelf}"
+
+
+def extracted(owner: str, shelf: str, dataset_id: str) -> str:
+    """A mark: features of a dataset were begun under a FeatureSpec, so rows may be there."""
+    return f"{extracted_datasets(owner, shelf)}/{dataset_id}"
+
+
+def extracted_datasets(owner: str, shelf: str) -> str:
+    """The folder of the marks of an owner's datasets with features under a FeatureSpec."""
+    return f"owners/{owner}/extracted/{shelf}"
+
+
+def reuse(owner: str, job_id: str) -> str:
+    """For each item of a job's dataset, where its row stands among those of other datasets."""
+    return f"owners/{owner}/reuse/{job_id}.npz"
+
+
+def use(dataset_id: str, shelf: str, owner: str, feature_set_id: str) -> str:
+    """A mark: a feature set has these shards."""
+    return f"{uses(dataset_id, shelf)}/{owner}/{feature_set_id}"
+
+
+def uses(dataset_id: str, shelf: str) -> str:
+    """The folder of the marks of the feature sets that have these shards."""
+    return f"uses/{dataset_id}/{shelf}"
 
 
 def shard_plan(dataset_id: str) -> str:
@@ -48,6 +78,11 @@ def feature_sets(owner: str) -> str:
     return f"owners/{owner}/feature-sets"
 
 
+def head(owner: str, head_id: str) -> str:
+    """The folder of all that is kept of a head."""
+    return f"{heads(owner)}/{head_id}"
+
+
 def head_weights(owner: str, head_id: str) -> str:
     """The weights of a head (safetensors)."""
     return f"{heads(owner)}/{head_id}/head.safetensors"
@@ -58,9 +93,59 @@ def head_card(owner: str, head_id: str) -> str:
     return f"{heads(owner)}/{head_id}/card.json"
 
 
+def head_evaluation(owner: str, head_id: str) -> str:
+    """What a head said of its test samples (safetensors); there before the card."""
+    return f"{heads(owner)}/{head_id}/evaluation.safetensors"
+
+
 def heads(owner: str) -> str:
     """The folder of an owner's heads."""
     return f"owners/{owner}/heads"
+
+
+def head_export(owner: str, head_id: str, name: str) -> str:
+    """What is told of a file that a worker made of a head: written last, so it is the commit."""
+    return f"{heads(owner)}/{head_id}/exports/{name}.json"
+
+
+def head_export_file(owner: str, head_id: str, sha256: str) -> str:
+    """A file that a worker made of a head, by its content."""
+    return f"{heads(owner)}/{head_id}/exports/{sha256}"
+
+
+def head_version(owner: str, name: str, version: int) -> str:
+    """Which head is this version of a name: written once, so it is a claim."""
+    return f"{head_versions(owner, name)}/{version:09d}.json"
+
+
+def head_versions(owner: str, name: str) -> str:
+    """The folder of the versions of a name."""
+    return f"{head_names(owner)}/{name}"
+
+
+def head_names(owner: str) -> str:
+    """The folder of the names of an owner's heads."""
+    return f"owners/{owner}/head-names"
+
+
+def head_tag_move(owner: str, name: str, tag: str, number: int) -> str:
+    """Where a tag went: the highest number is where it stands."""
+    return f"{head_tag(owner, name, tag)}/{number:09d}.json"
+
+
+def head_tag(owner: str, name: str, tag: str) -> str:
+    """The folder of one tag of a name."""
+    return f"{head_tags(owner, name)}/{tag}"
+
+
+def head_tags(owner: str, name: str) -> str:
+    """The folder of the tags of a name."""
+    return f"{all_head_tags(owner)}/{name}"
+
+
+def all_head_tags(owner: str) -> str:
+    """The folder of the tags of all names."""
+    return f"owners/{owner}/head-tags"
 
 
 def whitening(digest: str) -> str:

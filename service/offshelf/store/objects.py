@@ -28,6 +28,9 @@ Backend: TypeAlias = LocalStore | MemoryStore | S3Store
 # who race write the same bytes.
 MAX_CONDITIONAL_BYTES: Final = 64 << 20
 
+# How the errors of a store without room read: of a disk, of a quota, of S3 (MinIO, Ceph).
+NO_ROOM: Final = ("no space left", "quota", "storagefull", "insufficientstorage", "os error 28")
+
 # Nobody waits for an object store longer than this; jobs and clients try again later.
 S3_RETRY: Final[RetryConfig] = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
 
@@ -69,6 +72,18 @@ class ObjectStore:
         """Read an object; UnknownName when there is none."""
         with self._on(key):
             return bytes(obstore.get(self._backend, key).bytes())
+
+    def get_range(self, key: str, start: int, size: int) -> bytes:
+        """`size` bytes from `start` on, or fewer where the object ends; UnknownName without it."""
+        if size == 0:
+            return b""
+        with self._on(key):
+            return bytes(obstore.get_range(self._backend, key, start=start, length=size))
+
+    def size(self, key: str) -> int:
+        """The bytes of an object; UnknownName when there is none."""
+        with self._on(key):
+            return int(obstore.head(self._backend, key)["size"])
 
     def exists(self, key: str) -> bool:
         """Whether there is an object under the key."""
@@ -128,7 +143,9 @@ def _translated(what: str, where: str) -> Iterator[None]:
         raise UnknownName(f"there is no {what}") from error
     except (BaseError, OSError) as error:
         message = f"cannot use {where}: {_first_line(error)}"
-        raise DependencyError(message, public="the store is away; the log has more") from error
+        full = any(sign in str(error).lower() for sign in NO_ROOM)
+        public = "the store is full" if full else "the store is away; the log has more"
+        raise DependencyError(message, public=public) from error
 
 
 def _first_line(error: Exception) -> str:

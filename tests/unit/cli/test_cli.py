@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
@@ -17,7 +18,11 @@ import offshelf_client as sdk
 from offshelf import __version__, bootstrap
 from offshelf.cli import app
 from offshelf.commands.serving import settings_with
+from offshelf.core.spec import FeatureSpec, Preprocessing
 from offshelf.errors import NoWorker
+from offshelf.heads.comparing import compared
+from offshelf.heads.exports.interface import repr_digest
+from offshelf.schemas.heads import Head
 from tests.unit.client.fake_service import (
     FakeService,
     backbone_body,
@@ -33,6 +38,13 @@ if TYPE_CHECKING:
 
     from offshelf.settings import Settings
 
+SPEC = FeatureSpec(
+    "alexnet",
+    "0" * 64,
+    "fc7",
+    "center",
+    Preprocessing(256, 224, "bilinear", (0.5,) * 3, (0.2,) * 3),
+).to_dict()
 JOB = job_body(state="succeeded", total=2, done=2, result={"head": "h1"})
 MADE = job_body(state="succeeded", total=2, done=2, result={"feature_set": "f1"})
 FITTED = job_body(state="succeeded", result={"transform": "w1", "step": "whiten:w1"})
@@ -40,6 +52,7 @@ COMMANDS = [
     "", "serve", "api", "worker", "health", "features", "train", "predict", "weights",
     "weights list", "weights pull", "weights verify", "backbones", "jobs", "jobs list", "jobs show",
     "jobs wait", "jobs cancel", "heads", "heads list", "heads show", "heads delete", "datasets",
+    "heads tag", "heads untag", "heads compare", "heads export",
     "datasets protocols", "datasets verify", "demo", "transforms", "transforms fit",
     "transforms list", "transforms show", "transforms delete", "selftest",
     "datasets upload", "datasets list", "datasets show", "reproduce",
@@ -235,18 +248,75 @@ def test_train_that_is_left_says_that_the_job_goes_on(
 
 
 def test_heads_are_listed_shown_and_deleted(fake: FakeService) -> None:
-    newer = head_card("h2") | {"created_s": 86400.0, "name": "birds", "test": None}
+    newer = head_card("h2") | {
+        "created_s": 86400.0, "name": "birds", "version": 3, "tags": ["prod"], "test": None,
+    }  # fmt: skip
     both = {"items": [head_card(), newer], "has_more": False}
     fake.routes["GET", "/v1/heads"] = answer(both)
     assert [line.split() for line in run("heads", "list").stdout.splitlines()[1:]] == [
-        ["h2", "birds", "alexnet/fc7", "svm", "-", "1970-01-02", "00:00", "UTC"],
-        ["h1", "-", "alexnet/fc7", "svm", "75.0", "%", "accuracy", "1970-01-01", "00:00", "UTC"],
-    ]
+        ["h2", "birds:3", "prod", "alexnet/fc7", "svm", "-", "1970-01-02", "00:00", "UTC"],
+        ["h1", "-", "-", "alexnet/fc7", "svm", "75.0", "%", "accuracy", "1970-01-01", "00:00",
+         "UTC"],
+    ]  # fmt: skip
     assert [h["id"] for h in json.loads(run("heads", "list", "--json").stdout)] == ["h2", "h1"]
     assert run("heads", "show", "h1").stdout.startswith("head h1\n")
     assert json.loads(run("heads", "show", "h1", "--json").stdout)["id"] == "h1"
     assert run("heads", "delete", "h1").stdout == "deleted head h1\n"
     assert fake.requests[-1].method == "DELETE"
+
+
+def test_heads_are_filtered_tagged_and_untagged(fake: FakeService) -> None:
+    run("heads", "list", "--name", "birds", "--kind", "svm", "--dataset", "d1", "--tag", "prod")
+    assert dict(fake.requests[-1].url.params) == {
+        "limit": "100", "name": "birds", "kind": "svm", "dataset": "d1", "tag": "prod",
+    }  # fmt: skip
+    birds = head_card("h2") | {"name": "birds", "version": 3}
+    fake.routes["GET", "/v1/heads/birds:3"] = answer(birds)
+    fake.routes["PUT", "/v1/heads/h2/tags/prod"] = answer(birds | {"tags": ["prod"]})
+    fake.routes["DELETE", "/v1/heads/h2/tags/prod"] = lambda _: httpx.Response(204)
+    assert run("heads", "tag", "birds:3", "prod").stdout == "birds:prod is birds:3\n"
+    assert run("heads", "untag", "birds:3", "prod").stdout == "untagged birds:3: prod\n"
+    assert fake.requests[-1].method == "DELETE"
+    assert run("heads", "show", "birds:3").stdout.startswith("head h2, birds:3\n")
+
+
+def test_heads_are_compared(fake: FakeService) -> None:
+    a = Head.model_validate(head_card("h1") | {"name": "birds", "version": 1, "spec": SPEC})
+    metrics = a.train.model_copy(update={"accuracy": 0.8})
+    b = a.model_copy(update={"id": "h2", "version": 2, "C": 10.0, "test": metrics})
+    told = compared(a, b).model_dump(mode="json")
+    told["significance"] = {"samples": 9, "a_only": 0, "b_only": 3, "p_value": 0.25}
+    fake.routes["GET", "/v1/heads/compare"] = answer(told)
+    result = run("heads", "compare", "h1", "h2")
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert fake.requests[-1].url.query == b"head=h1&head=h2"
+    assert ["test", "accuracy", "75.0", "%", "80.0", "%", "+5.00"] in lines
+    assert ["training", "C", "1.0", "10.0"] in lines
+    assert "right on 0 images only birds:1, on 3 only birds:2, of 9: p = 0.25" in result.stdout
+    assert lines[-1] == ["fair:", "the", "same", "data", "and", "split"]
+    assert json.loads(run("heads", "compare", "h1", "h2", "--json").stdout)["fair"] is True
+
+
+def test_heads_are_exported(fake: FakeService, tmp_path: Path) -> None:
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    fake.routes["GET", "/v1/heads/h1/export"] = lambda _: httpx.Response(
+        200, content=b"weights", headers={"Repr-Digest": repr_digest(sha256)}
+    )
+    fake.routes["POST", "/v1/heads/h1/export"] = answer(JOB, 202)
+    out = tmp_path / "head"
+    told = run("heads", "export", "h1", "--format", "onnx", "-o", out)
+    assert told.stdout == f"{out}: h1 as onnx, 7 bytes\n", told.output
+    assert out.read_bytes() == b"weights"
+    assert [r.method for r in fake.requests] == ["GET", "GET"]
+    assert run("heads", "export", "h1", "--format", "onnx-full", "-o", out).exit_code == 0
+    assert json.loads(fake.requests[-2].content) == {"format": "onnx-full"}
+    fake.routes["GET", "/v1/heads/h1/export"] = lambda _: httpx.Response(
+        200, content=b"weight", headers={"Repr-Digest": repr_digest(sha256)}
+    )
+    broken = run("heads", "export", "h1", "-o", tmp_path / "other")
+    assert (broken.exit_code, "arrived damaged" in broken.stderr) == (1, True)
+    assert not (tmp_path / "other").exists()
 
 
 def test_transforms_are_fitted_listed_shown_and_deleted(fake: FakeService, photos: Path) -> None:

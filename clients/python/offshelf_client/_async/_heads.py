@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from offshelf_client._async._head import AsyncHead
 from offshelf_client._async._job import AsyncJob
 from offshelf_client._async._pages import rows
-from offshelf_client._models import head_of, job_of
-from offshelf_client._wire import Call, at, feature_params, split_body, submission
+from offshelf_client._models import comparison_of, head_of, job_of
+from offshelf_client._wire import Call, at, feature_params, query, split_body, submission
 
 if TYPE_CHECKING:
     from offshelf_client._async._transport import AsyncTransport
-    from offshelf_client._models import Dataset, HeadKind, Split
+    from offshelf_client._models import Dataset, HeadComparison, HeadKind, Split
 
 
 class AsyncHeads:
@@ -46,7 +46,8 @@ class AsyncHeads:
         has no use for the inverse regularisation `C`; docs/heads.md has them exactly. `split`
         says which images train and which test; without one all of them train. `ProtocolSplit(1)`
         is the first split of the protocol that the dataset was uploaded with. Features that
-        the service has already are not extracted again. Raises UnknownNameError,
+        the service has already are not extracted again. Trained under a `name` that exists, it is
+        the next version of it. Raises UnknownNameError,
         InvalidParameterError, WeightsMissingError. Example:
         `job = await client.heads.train(dataset, tap="fc7", split=RandomSplit(30))`, then
         `await job.wait()` and `head = await job.head()`.
@@ -62,16 +63,41 @@ class AsyncHeads:
         call = submission("/v1/heads", body, idempotency_key)
         return AsyncJob(self._transport, job_of(await self._transport.json(call)))
 
-    async def get(self, head_id: str) -> AsyncHead:
-        """A head by its id. Raises UnknownNameError. Example: `await client.heads.get(id)`."""
-        data = await self._transport.json(Call("GET", at("heads", head_id)))
+    async def get(self, head: str) -> AsyncHead:
+        """A head by its id, or as `name` (the newest version), `name:3` or `name:tag`.
+
+        Raises UnknownNameError. Example: `await client.heads.get("flowers:2")`.
+        """
+        data = await self._transport.json(Call("GET", at("heads", head)))
         return AsyncHead(self._transport, head_of(data))
 
-    async def list(self, limit: int | None = None) -> list[AsyncHead]:
-        """All heads, or the first `limit`. Example: `await client.heads.list()`."""
-        found = await rows(self._transport, "/v1/heads", limit)
+    async def list(
+        self,
+        limit: int | None = None,
+        *,
+        name: str | None = None,
+        dataset: str | None = None,
+        kind: HeadKind | None = None,
+        tag: str | None = None,
+    ) -> list[AsyncHead]:
+        """All heads, or the first `limit`, that are of this name, dataset (its id), kind and tag.
+
+        Example: `await client.heads.list(name="flowers")`.
+        """
+        found = await rows(
+            self._transport, "/v1/heads", limit, name=name, dataset=dataset, kind=kind, tag=tag
+        )
         return [AsyncHead(self._transport, head_of(data)) for data in found]
 
-    async def delete(self, head_id: str) -> None:
+    async def compare(self, a: str, b: str) -> HeadComparison:
+        """What differs between two heads, each by its id or name, and the figures of both.
+
+        `fair` says whether the test figures may be set against each other, `reasons` why not.
+        Raises UnknownNameError. Example: `await client.heads.compare("flowers:1", "flowers:2")`.
+        """
+        call = Call("GET", "/v1/heads/compare", query(head=[a, b]))
+        return comparison_of(await self._transport.json(call))
+
+    async def delete(self, head: str) -> None:
         """Remove a head. Raises UnknownNameError. Example: `await client.heads.delete(id)`."""
-        await self._transport.send(Call("DELETE", at("heads", head_id), safe=False))
+        await self._transport.send(Call("DELETE", at("heads", head), safe=False))
