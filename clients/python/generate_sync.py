@@ -24,6 +24,7 @@ NAMES = {
     "AsyncHeads": "Heads",
     "AsyncJob": "Job",
     "AsyncJobs": "Jobs",
+    "AsyncSearch": "Search",
     "AsyncTransforms": "Transforms",
     "AsyncTransport": "Transport",
     "_async": "_sync",

@@ -15,6 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from offshelf.cache.opening import open_cache
+from offshelf.datasets.interface import limits_of
+from offshelf.datasets.sources import Sources
 from offshelf.errors import DependencyError, NoWorker
 from offshelf.queue import connection
 from offshelf.queue.broker import Attempts, JobBroker
@@ -142,6 +144,7 @@ def build_api(settings: Settings, redis_url: str) -> FastAPI:
         interactive=interactive,
         directory=RedisDirectory(state),
         selftests=RedisSelfTests(state),
+        sources=Sources(settings.dataset_roots),
         resources=(asking(),),
     )
     return create_app(services, settings)
@@ -274,6 +277,8 @@ def _declare_steps(
         trainer=Trainer(settings.train_timeout_s, settings.data_dir / "scratch"),
         metrics=metrics,
         shard_images=settings.shard_images,
+        sources=Sources(settings.dataset_roots),
+        limits=limits_of(settings),
         cache=cache,
         settings=settings,
     )

@@ -16,6 +16,7 @@ from offshelf.commands import (
     kept_heads,
     listing,
     reproduce,
+    search,
     selftest,
     serving,
     transforms,
@@ -75,6 +76,7 @@ app.command()(serving.worker)
 app.command()(serving.health)
 app.command()(extraction.features)
 app.command()(heads.train)
+app.command()(search.search)
 app.command()(heads.predict)
 app.command()(reproduce.reproduce)
 app.add_typer(kept_heads.heads, name="heads")

@@ -5,7 +5,8 @@ OffshelfError
 │   ├── InvalidImage            422   ├── UnknownName            404
 │   ├── InvalidParameter        422   ├── TooLarge               413
 │   ├── FingerprintMismatch     409   ├── NotAcceptable          406
-│   ├── UnsupportedMedia        415   └── MethodNotAllowed       405
+│   ├── UnsupportedMedia        415   ├── MethodNotAllowed       405
+│   └── InUse                   409
 ├── JobError              the state of a job forbids it
 │   ├── JobConflict             409   ├── DeadlineExceeded       504
 │   ├── JobCancelled            409   └── JobFailed              500
@@ -90,6 +91,13 @@ class UnsupportedMedia(RequestError):
 
     code = "unsupported_media_type"
     status = 415
+
+
+class InUse(RequestError):
+    """It cannot be deleted: others need it, and the message names them."""
+
+    code = "in_use"
+    status = 409
 
 
 class MethodNotAllowed(RequestError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from offshelf_client._async._client import AsyncClient
 from offshelf_client._async._head import AsyncHead
 from offshelf_client._async._job import AsyncJob
+from offshelf_client._async._search import AsyncSearch
 from offshelf_client._config import Retry, Timeout
 from offshelf_client._errors import (
     ApiError,
@@ -15,6 +16,7 @@ from offshelf_client._errors import (
     FingerprintMismatchError,
     ImagesFailed,
     InternalError,
+    InUseError,
     InvalidImageError,
     InvalidParameterError,
     InvalidRequestError,
@@ -37,10 +39,27 @@ from offshelf_client._errors import (
     WeightsMissingError,
     WorkerError,
 )
+from offshelf_client._evaluation import (
+    Bin,
+    ClassFigures,
+    Evaluation,
+    LabelExtremes,
+    LabelFigures,
+    LowShot,
+    LowShotCurve,
+    LowShotPoint,
+    Miss,
+    Ranked,
+    Reliability,
+    Spread,
+)
 from offshelf_client._features import Features
 from offshelf_client._images import images_in
+from offshelf_client._learning import Candidate, ChooseC
 from offshelf_client._models import (
     Backbone,
+    Calibration,
+    Choice,
     ClassPrecision,
     Dataset,
     DatasetProtocol,
@@ -58,6 +77,7 @@ from offshelf_client._models import (
     JobEvent,
     JobStatus,
     Metrics,
+    PathPoint,
     Prediction,
     Progress,
     ProtocolReport,
@@ -70,6 +90,7 @@ from offshelf_client._models import (
     SelfTest,
     SelfTestReport,
     Significance,
+    SkippedFile,
     SplitCounts,
     Tap,
     Transform,
@@ -79,6 +100,7 @@ from offshelf_client._models import (
 from offshelf_client._sync._client import Client
 from offshelf_client._sync._head import Head
 from offshelf_client._sync._job import Job
+from offshelf_client._sync._search import Search
 
 __version__ = "0.1.0"
 
@@ -87,7 +109,14 @@ __all__ = [
     "AsyncClient",
     "AsyncHead",
     "AsyncJob",
+    "AsyncSearch",
     "Backbone",
+    "Bin",
+    "Calibration",
+    "Candidate",
+    "Choice",
+    "ChooseC",
+    "ClassFigures",
     "ClassPrecision",
     "Client",
     "ConnectionFailed",
@@ -97,6 +126,7 @@ __all__ = [
     "DependencyError",
     "DeviceLostError",
     "Difference",
+    "Evaluation",
     "ExplicitSplit",
     "ExportKind",
     "FeatureSet",
@@ -109,6 +139,7 @@ __all__ = [
     "HeadKind",
     "HeadRef",
     "ImagesFailed",
+    "InUseError",
     "InternalError",
     "InvalidImageError",
     "InvalidParameterError",
@@ -122,26 +153,38 @@ __all__ = [
     "JobEvent",
     "JobFailedError",
     "JobStatus",
+    "LabelExtremes",
+    "LabelFigures",
+    "LowShot",
+    "LowShotCurve",
+    "LowShotPoint",
     "MethodNotAllowedError",
     "Metrics",
+    "Miss",
     "NoWorkerError",
     "NotAcceptableError",
     "OffshelfError",
     "OverCapacityError",
+    "PathPoint",
     "Prediction",
     "Progress",
     "ProtocolReport",
     "ProtocolSplit",
     "PublishedRow",
     "RandomSplit",
+    "Ranked",
+    "Reliability",
     "Report",
     "Residence",
     "Retry",
+    "Search",
     "SelfCheck",
     "SelfTest",
     "SelfTestReport",
     "Significance",
+    "SkippedFile",
     "SplitCounts",
+    "Spread",
     "Tap",
     "TimedOut",
     "Timeout",

@@ -10,7 +10,8 @@ OffshelfError
 │   │   ├── FingerprintMismatchError   fingerprint_mismatch
 │   │   ├── MethodNotAllowedError      method_not_allowed
 │   │   ├── NotAcceptableError         not_acceptable
-│   │   └── UnsupportedMediaError      unsupported_media_type
+│   │   ├── UnsupportedMediaError      unsupported_media_type
+│   │   └── InUseError                 in_use
 │   ├── JobError                       job_error
 │   │   ├── JobConflictError           job_conflict
 │   │   ├── JobCancelledError          job_cancelled
@@ -131,6 +132,12 @@ class UnsupportedMediaError(InvalidRequestError):
     """The server does not read a request body of this media type."""
 
     wire_code = "unsupported_media_type"
+
+
+class InUseError(InvalidRequestError):
+    """It cannot be deleted: others need it."""
+
+    wire_code = "in_use"
 
 
 class JobError(ApiError):

@@ -209,8 +209,22 @@ class DatasetProtocol:
 
 
 @dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """A file that is not in a dataset, or whose image cannot be read, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
-    """An immutable set of labelled images. `counts` is images, or positives, by class."""
+    """An immutable set of labelled images. `counts` is images, or positives, by class.
+
+    `version` counts the datasets of this name; `parent` is the one that images were added to.
+    `layout` says how it was read: `folder`, or the name of a protocol. `source` is where it was
+    registered, and unless `copied` its images are read there. Of the `skipped_total` files that
+    were left out, or cannot be read, `skipped` has the first thousand.
+    """
 
     id: str
     name: str
@@ -218,8 +232,15 @@ class Dataset:
     classes: tuple[str, ...]
     counts: dict[str, int]
     total: int
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[SkippedFile, ...] = ()
     protocol: DatasetProtocol | None = None
+    version: int = 1
+    parent: str | None = None
+    layout: str = "folder"
+    source: str | None = None
+    copied: bool = True
+    bytes: int = 0
+    skipped_total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,10 +296,14 @@ class RandomSplit:
 
 @dataclass(frozen=True, slots=True)
 class ExplicitSplit:
-    """Train and test images by their path in the dataset."""
+    """Train, test and validation images by their path in the dataset.
+
+    Those of `val` can choose C; the head is trained on `train` and `val`.
+    """
 
     train: tuple[str, ...]
     test: tuple[str, ...] = ()
+    val: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,8 +388,53 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class PathPoint:
+    """One C of a search: the mean and the deviation of its scores over the folds, and each."""
+
+    C: float
+    mean: float | None
+    deviation: float | None = None
+    folds: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How C was chosen: the values that were tried, by `metric` on `held_out` images.
+
+    `score` is the chosen one's. With a C for each class they are in `by_class`.
+    """
+
+    metric: str
+    held_out: str
+    path: tuple[PathPoint, ...]
+    score: float | None
+    by_class: dict[str, float] = field(default_factory=dict)
+    scores_by_class: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How scores become probabilities, and the ECE and NLL of held-out images before and after.
+
+    `temperature` divides the scores before the softmax; `slopes` and `offsets` are of each class's
+    sigmoid 1 / (1 + exp(-(slope f + offset))).
+    """
+
+    method: Literal["temperature", "platt"]
+    held_out: str
+    images: int
+    ece_before: float
+    ece_after: float
+    nll_before: float
+    nll_after: float
+    temperature: float | None = None
+    slopes: tuple[float, ...] = ()
+    offsets: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class HeadInfo:
-    """The card of a trained head."""
+    """The card of a trained head; `learning` is how it was asked to be trained."""
 
     id: str
     name: str
@@ -384,6 +454,9 @@ class HeadInfo:
     multi_label: bool = False
     regions: tuple[str, ...] = ()
     protocol: ProtocolReport | None = None
+    learning: dict[str, Any] | None = None
+    choice: Choice | None = None
+    calibration: Calibration | None = None
     version: int | None = None
     tags: tuple[str, ...] = ()
 
@@ -458,12 +531,16 @@ class HeadComparison:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a head says of one image. `scores` are SVM margins or logistic probabilities."""
+    """What a head says of one image. `scores` are SVM margins or logistic probabilities.
+
+    `probabilities` are those of a calibrated head, or of a logistic regression; others have none.
+    """
 
     index: int
     name: str | None
     label: str
     scores: dict[str, float]
+    probabilities: dict[str, float] | None = None
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The k best (label, score), best first."""
@@ -475,7 +552,8 @@ class JobStatus:
     """A job as it was when last asked. Times are Unix seconds; counts are of its images.
 
     Of those done, `reused` were there already and `computed` are new, at `images_per_s`; the rest
-    takes `left_s`. None: not known.
+    takes `left_s`. `search` is how far a search for C is: `done` of `total` fits, and `C`, `fold`
+    and `score` of the last. None: not known.
     """
 
     id: str
@@ -492,6 +570,7 @@ class JobStatus:
     computed: int = 0
     images_per_s: float | None = None
     left_s: float | None = None
+    search: dict[str, Any] | None = None
     attempts: int = 0
     params: dict[str, Any] = field(default_factory=dict)
     error: ItemError | None = None
@@ -524,7 +603,7 @@ class Progress:
     done: int
     total: int | None
     failed: int = 0
-    unit: Literal["images", "bytes"] = "images"
+    unit: Literal["images", "bytes", "fits", "settings"] = "images"
 
 
 def weights_of(data: Any) -> Weights:
@@ -570,7 +649,7 @@ def dataset_of(data: Any) -> Dataset:
         Dataset,
         data,
         classes=_tuple(data, "classes"),
-        skipped=_tuple(data, "skipped"),
+        skipped=tuple(read(SkippedFile, file) for file in _tuple(data, "skipped")),
         protocol=_dataset_protocol(_field(data, "protocol")),
     )
 
@@ -602,6 +681,8 @@ def head_of(data: Any) -> HeadInfo:
         regions=_tuple(data, "regions"),
         tags=_tuple(data, "tags"),
         protocol=_protocol_report(_field(data, "protocol")),
+        choice=_choice(_field(data, "choice")),
+        calibration=_calibration(_field(data, "calibration")),
     )
 
 
@@ -649,6 +730,20 @@ def _protocol_report(data: Any) -> ProtocolReport | None:
         return None
     table = tuple(read(PublishedRow, row) for row in _tuple(data, "table"))
     return read(ProtocolReport, data, table=table)
+
+
+def _choice(data: Any) -> Choice | None:
+    if data is None:
+        return None
+    points = _tuple(data, "path")
+    path = tuple(read(PathPoint, point, folds=_tuple(point, "folds")) for point in points)
+    return read(Choice, data, path=path)
+
+
+def _calibration(data: Any) -> Calibration | None:
+    if data is None:
+        return None
+    return read(Calibration, data, slopes=_tuple(data, "slopes"), offsets=_tuple(data, "offsets"))
 
 
 def _error_of(data: Any) -> ItemError | None:

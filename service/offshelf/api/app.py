@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,7 @@ from offshelf.api.routes import (
     health,
     jobs,
     registry,
+    reports,
     selftest,
     transforms,
 )
@@ -41,12 +43,13 @@ ROUTERS: Final = (
     feature_sets.router,
     registry.router,  # before `/v1/heads/{head}`, which would take `compare` for a head
     heads.router,
+    reports.router,
     transforms.router,
     jobs.router,
     health.router,
     selftest.router,
 )
-UPLOAD_PATH: Final = "/v1/datasets"
+UPLOAD_PATH: Final = re.compile(r"/v1/datasets(/[^/]+/images)?/?")
 
 
 def create_app(deps: Services, settings: Settings) -> FastAPI:
@@ -86,7 +89,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _body_limit(settings: Settings) -> Callable[[Scope], int]:
     def limit_of(scope: Scope) -> int:
-        upload = scope["path"].rstrip("/") == UPLOAD_PATH
+        upload = UPLOAD_PATH.fullmatch(scope["path"]) is not None
         return settings.max_archive_bytes if upload else settings.max_request_bytes
 
     return limit_of

@@ -9,9 +9,10 @@ from offshelf.core.jobs import JobState
 from offshelf.errors import DependencyError, ErrorInfo, JobError
 from offshelf.heads.exports.interface import EXPORT
 from offshelf.schemas.base import ErrorBody
+from offshelf.schemas.datasets import DATASET
 from offshelf.schemas.feature_sets import FEATURE_SET
 from offshelf.schemas.heads import HEAD
-from offshelf.schemas.jobs import JobBody
+from offshelf.schemas.jobs import JobBody, SearchBody
 from offshelf.schemas.transforms import TRANSFORM
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ MAX_KEY_CHARS: Final = 255
 
 # Where the things that jobs make can be fetched, by their key in the result.
 RESULT_PATHS: Final = {
+    DATASET: "/v1/datasets",
     HEAD: "/v1/heads",
     FEATURE_SET: "/v1/feature-sets",
     TRANSFORM: "/v1/transforms",
@@ -75,6 +77,7 @@ def job_body(job: Job) -> JobBody:
         computed=job.done - job.reused,
         images_per_s=job.images_per_s,
         left_s=job.left_s,
+        search=None if job.search is None else SearchBody.model_validate(job.search),
         attempts=job.attempts,
         params=job.params,
         error=None if job.error is None else ErrorBody.of(job.error),

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from offshelf.commands.heads import Kind, card, knowing_heads
+from offshelf.commands.evaluations import as_json_text, summary
+from offshelf.commands.heads import card, knowing_heads
+from offshelf.commands.learning import Kind
 from offshelf.commands.options import AsJson, ShowProgress, Url, connect, progress_option
 from offshelf.commands.output import percent, table
 
@@ -74,6 +76,30 @@ def show(head_id: HeadId, as_json: AsJson = False, url: Url = None) -> None:
     with connect(url) as client, knowing_heads():
         head = client.heads.get(head_id)
     typer.echo(json.dumps(asdict(head.info)) if as_json else card(head))
+
+
+@heads.command()
+def report(
+    head_id: HeadId,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the report as an HTML page to this file."),
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Say how a head did on its test; or write all of it as a page, with plots and pictures."""
+    with connect(url) as client, knowing_heads():
+        head = client.heads.get(head_id)
+        evaluation = head.evaluation()
+        if output is not None:
+            head.report_html(output)
+    if as_json:
+        typer.echo(as_json_text(evaluation))
+    elif output is None:
+        typer.echo(summary(evaluation))
+    if output is not None:
+        typer.echo(f"wrote {output}", err=True)
 
 
 @heads.command()

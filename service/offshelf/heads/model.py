@@ -12,8 +12,10 @@ import safetensors.numpy
 
 from offshelf.core.spec import FeatureSpec
 from offshelf.errors import FingerprintMismatch, InvalidParameter, UnknownName
+from offshelf.heads.calibration import own, probabilities
 from offshelf.schemas.features import FeatureParams
 from offshelf.schemas.heads import Head
+from offshelf.schemas.learning import LOGISTIC_KINDS, SOFTMAX_KINDS
 from offshelf.store import layout
 
 if TYPE_CHECKING:
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
 # Weights of the heads used last; those of a thousand classes may take 100 MB each.
 WEIGHTS_KEPT: Final = 8
-# Kinds whose scores are the logits of one softmax over the classes.
-SOFTMAX_KINDS: Final = ("logreg", "logreg-dropout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +54,35 @@ class LinearHead:
         return decide(self.coef, self.intercept, X)
 
     def probabilities(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Class probabilities (N, K) of a logistic regression; an SVM has none.
+        """Class probabilities (N, K): calibrated, or a logistic regression's own.
 
-        They sum to 1, unless an image may have many labels.
+        They sum to 1, unless an image may have many labels. InvalidParameter where there are none.
         """
-        if self.card.kind not in SOFTMAX_KINDS:
-            raise InvalidParameter(f"head {self.card.id} is an {self.card.kind}: no probabilities")
-        scores = self.decision(X).astype(np.float64)
-        if self.card.multi_label:  # each class for itself; tanh, as exp would overflow
-            return (0.5 + 0.5 * np.tanh(scores / 2)).astype(np.float32)
-        if scores.shape[1] == 2:  # the rows are each other's negative: a pair of sigmoids
-            scores = scores / 2
-        scores -= scores.max(axis=1, keepdims=True)
-        exp = np.exp(scores)
-        result: NDArray[np.float32] = (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32)
-        return result
+        said = probabilities(
+            self.card.kind,
+            self.decision(X),
+            self.card.calibration,
+            multi_label=self.card.multi_label,
+        )
+        if said is None:
+            raise InvalidParameter(
+                f"head {self.card.id} is an {self.card.kind}: no probabilities, unless it is "
+                "trained with calibrate=temperature or platt"
+            )
+        return said.astype(np.float32)
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether `probabilities` has an answer."""
+        return self.card.calibration is not None or self.card.kind in LOGISTIC_KINDS
 
     def scores(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What predictions show: probabilities where the head has them, else margins."""
-        return self.probabilities(X) if self.card.kind in SOFTMAX_KINDS else self.decision(X)
+        """What predictions are made by: margins, or what the softmax of `logreg` says of them."""
+        scores = self.decision(X)
+        if self.card.kind not in SOFTMAX_KINDS:
+            return scores
+        said = own(self.card.kind, scores.astype(np.float64), multi_label=self.card.multi_label)
+        return said.astype(np.float32)
 
     def check(self, spec: FeatureSpec) -> None:
         """FingerprintMismatch, naming the fields that differ, unless it was trained on `spec`."""

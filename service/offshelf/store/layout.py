@@ -18,9 +18,24 @@ def datasets(owner: str) -> str:
     return f"owners/{owner}/datasets"
 
 
-def dataset_card(owner: str, dataset_id: str) -> str:
-    """A dataset without its items, so that a list need not read manifests."""
-    return f"owners/{owner}/dataset-cards/{dataset_id}.json"
+def dataset_page(owner: str, dataset_id: str, page_items: int, number: int) -> str:
+    """A page of a dataset's items (`datasets.pages`), there before the manifest."""
+    return f"{dataset_pages(owner, dataset_id)}/{page_items}/{number:06d}"
+
+
+def dataset_pages(owner: str, dataset_id: str) -> str:
+    """The folder of a dataset's items."""
+    return f"owners/{owner}/dataset-items/{dataset_id}"
+
+
+def dataset_version(owner: str, name: str, version: int) -> str:
+    """The id of the dataset that is this version of a name; written once, so it is a claim."""
+    return f"{dataset_versions(owner, name)}/{version:09d}"
+
+
+def dataset_versions(owner: str, name: str) -> str:
+    """The folder of the versions of a dataset's name."""
+    return f"owners/{owner}/dataset-names/{name}"
 
 
 def description(owner: str, dataset_id: str) -> str:

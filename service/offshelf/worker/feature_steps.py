@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from offshelf.core.jobs import Job
+    from offshelf.datasets.reading import ImageReader
     from offshelf.queue.interface import Jobs, StepQueue
     from offshelf.schemas.datasets import Dataset
     from offshelf.store.interface import Store
@@ -57,6 +58,7 @@ class FeatureSteps:
         metrics: WorkerMetrics,
         datasets: KnownDatasets,
         cache: ContentCache,
+        images: ImageReader,
         shard_images: int,
         clock: Callable[[], float],
     ) -> None:
@@ -68,7 +70,7 @@ class FeatureSteps:
         self._datasets = datasets
         self._shard_images = shard_images
         self._clock = clock
-        self._shards = ShardExtraction(store, extractor, cache)
+        self._shards = ShardExtraction(store, extractor, cache, images)
         self._known_sources = lru_cache(SOURCES_KEPT)(lambda key: Sources.unpack(store.get(key)))
 
     def start(self, job: Job) -> None:

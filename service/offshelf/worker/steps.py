@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from offshelf.core.jobs import JobState
+from offshelf.datasets.interface import ImportLimits
+from offshelf.datasets.reading import ImageReader
+from offshelf.datasets.sources import NO_SOURCES, Sources
 from offshelf.errors import ErrorInfo, JobCancelled, JobConflict, UnknownName
 from offshelf.heads.exports.interface import EXPORT
 from offshelf.queue.jobs import WAITING_TO_TRAIN
 from offshelf.queue.tasks import Step
+from offshelf.schemas.datasets import DATASET
 from offshelf.schemas.heads import HEAD
 from offshelf.schemas.transforms import TRANSFORM
 from offshelf.settings import Settings
 from offshelf.worker.content_cache import ContentCache
+from offshelf.worker.dataset_steps import DatasetSteps
 from offshelf.worker.export_steps import ExportSteps
 from offshelf.worker.feature_steps import FeatureSteps
 from offshelf.worker.head_steps import HeadSteps
@@ -37,6 +42,10 @@ if TYPE_CHECKING:
     from offshelf.worker.interface import Extractor
     from offshelf.worker.metrics import WorkerMetrics
     from offshelf.worker.training import Trainer
+
+
+# What an import may take where nobody has set it: the defaults of the settings.
+LIMITS: Final = ImportLimits(8 << 30, 2_000_000, 32 << 20)
 
 
 class JobSteps:
@@ -56,6 +65,8 @@ class JobSteps:
         shard_images: int,
         cache: ContentCache | None = None,
         clock: Callable[[], float] = time.time,
+        sources: Sources = NO_SOURCES,
+        limits: ImportLimits = LIMITS,
         settings: Settings | None = None,
     ) -> None:
         self._jobs = jobs
@@ -69,9 +80,11 @@ class JobSteps:
             metrics,
             datasets,
             cache or ContentCache(None, metrics),
+            ImageReader(store, sources),
             shard_images,
             clock,
         )
+        self._registering = DatasetSteps(jobs, store, sources, limits, clock)
         self._heads = HeadSteps(jobs, store, trainer, datasets, clock)
         self._transforms = TransformSteps(jobs, store, trainer, clock)
         self._exports = ExportSteps(
@@ -122,7 +135,9 @@ class JobSteps:
                     self._jobs.advance(job_id, JobState.CANCELLED)
 
     def _start(self, job: Job) -> None:
-        if job.kind == TRANSFORM:
+        if job.kind == DATASET:
+            self._registering.start(job)
+        elif job.kind == TRANSFORM:
             self._send_to_training(job)
         elif job.kind == EXPORT:
             self._exports.start(job)

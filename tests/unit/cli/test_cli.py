@@ -22,7 +22,7 @@ from offshelf.core.spec import FeatureSpec, Preprocessing
 from offshelf.errors import NoWorker
 from offshelf.heads.comparing import compared
 from offshelf.heads.exports.interface import repr_digest
-from offshelf.schemas.heads import Head
+from offshelf.schemas.heads import Head, HeadRequest
 from tests.unit.client.fake_service import (
     FakeService,
     backbone_body,
@@ -55,7 +55,8 @@ COMMANDS = [
     "heads tag", "heads untag", "heads compare", "heads export",
     "datasets protocols", "datasets verify", "demo", "transforms", "transforms fit",
     "transforms list", "transforms show", "transforms delete", "selftest",
-    "datasets upload", "datasets list", "datasets show", "reproduce",
+    "datasets upload", "datasets list", "datasets show", "datasets register", "datasets add",
+    "datasets delete", "reproduce", "search", "heads report",
 ]  # fmt: skip
 
 
@@ -193,6 +194,92 @@ def test_train_offers_every_kind(fake: FakeService, photos: Path, kind: str) -> 
     result = run("train", photos, "--kind", kind)
     assert result.exit_code == 0, result.output
     assert json.loads(fake.requests[1].content)["kind"] == kind
+
+
+def test_train_takes_every_option_of_a_training(fake: FakeService, photos: Path) -> None:
+    result = run(
+        "train", photos, "-C", "0.1,1,10", "--folds", "3", "--per-class", "--metric", "map_11pt",
+        "--class-weight", "a=2", "--class-weight", "b=0.5", "--positive-weight", "3",
+        "--standardise", "--intercept", "regularised", "--intercept-scale", "10", "--dropout",
+        "0.25", "--learning-seed", "7", "--calibrate", "platt",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    body = json.loads(fake.requests[1].content)
+    assert HeadRequest.model_validate(body) == HeadRequest(
+        dataset=body["dataset"],
+        C={"choose": [0.1, 1, 10], "folds": 3, "per_class": True, "metric": "map_11pt"},
+        class_weight={"a": 2, "b": 0.5}, positive_weight=3, standardise=True,
+        intercept="regularised", intercept_scale=10, dropout=0.25, seed=7, calibrate="platt",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["-C", "many"], "'many' is no number, and none of kornblith, vissl, clip"),
+        (["-C", "1", "--folds", "3"], "--folds is of a choice: give several"),
+        (["-C", "clip", "--folds", "few"], "'few' is neither a number nor val"),
+        (["--class-weight", "a"], "'a': balanced alone, or CLASS=FACTOR"),
+        (["--class-weight", "balanced", "--class-weight", "a=2"], "'balanced': balanced alone"),
+    ],
+)
+def test_train_refuses_options_that_mean_nothing(
+    options: list[str], why: str, photos: Path
+) -> None:
+    result = run("train", photos, *options)
+    assert result.exit_code == 2
+    assert why in " ".join(result.stderr.split())
+
+
+def test_train_shows_the_choice_and_the_calibration(fake: FakeService, photos: Path) -> None:
+    points = [
+        {"C": 0.5, "mean": 0.8, "deviation": 0.02, "folds": [0.8]},
+        {"C": 1.0, "mean": 0.9, "deviation": None, "folds": [0.9]},
+    ]
+    choice = {"metric": "accuracy", "held_out": "5 folds", "path": points, "score": 0.9}
+    calibration = {
+        "method": "temperature", "temperature": 0.5, "held_out": "5 folds", "images": 9,
+        "ece_before": 0.25, "ece_after": 0.0125, "nll_before": 1.0, "nll_after": 0.5,
+    }  # fmt: skip
+    card = head_card() | {"choice": choice, "calibration": calibration}
+    fake.routes["GET", "/v1/heads/h1"] = answer(card)
+    told = run("train", photos, "-C", "vissl").stdout
+    assert "C by accuracy on 5 folds" in told
+    assert [line.split() for line in told.splitlines() if "80.0 %" in line or "90.0 %" in line] == [
+        ["0.5", "80.0", "%", "2.0", "%"], [">", "1", "90.0", "%", "-"],
+    ]  # fmt: skip
+    assert "temperature 0.5 on 5 folds: ECE 0.2500 before, 0.0125 after" in told
+
+
+def test_search_ranks_what_it_tried(
+    fake: FakeService, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    settings = {"tap": "fc6", "view": "center", "pool": None, "normalize": "l2", "kind": "svm"}
+    tried = (
+        sdk.Candidate(settings, 1.0, 0.8, 0.01, "h0"),
+        sdk.Candidate({**settings, "tap": "fc7"}, 10.0, 0.9, None, "h1"),
+    )
+
+    def search(heads: Any, *positional: Any, **named: Any) -> sdk.Search:
+        asked.update(named, positional=positional[1:])
+        return sdk.Search(tried, tried[1], heads.get("h1"))
+
+    monkeypatch.setattr("offshelf_client._sync._heads.Heads.search", search)
+    options = ["--tap", "fc6", "--tap", "fc7", "--pool", "grid:2", "--train-per-class", "3"]
+    result = run("search", photos, *options, "--calibrate", "temperature")
+    assert result.exit_code == 0, result.output
+    assert asked["positional"] == (None, ["fc6", "fc7"], ["svm"])
+    assert (asked["pools"], asked["normalizes"], asked["views"]) == (["grid:2"], ["l2"], ["center"])
+    assert (asked["C"], asked["calibrate"]) == (sdk.ChooseC("vissl"), "temperature")
+    assert asked["split"] == sdk.RandomSplit(3)
+    ranked = [line.split() for line in result.stdout.splitlines()[:3]]
+    assert [row[0] for row in ranked] == ["tap", "fc7", "fc6"]
+    assert "head h1" in result.stdout
+    as_json = json.loads(run("search", photos, *options, "--json").stdout)
+    assert (as_json["best"]["head"], len(as_json["candidates"])) == ("h1", 2)
+    refused = run("search", photos, "--tap", "fc6", "-C", "1")
+    assert (refused.exit_code, "a search chooses C" in refused.stderr) == (2, True)
 
 
 def test_train_refuses_other_kinds_and_names_those_there_are(photos: Path) -> None:

@@ -6,9 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
+from offshelf_client import _io_async
+from offshelf_client._archive import absolute
 from offshelf_client._async._images import send_images
 from offshelf_client._batches import BATCH_IMAGES, CONCURRENCY
 from offshelf_client._errors import ApiError
+from offshelf_client._evaluation import Evaluation, evaluation_of
 from offshelf_client._features import all_failed
 from offshelf_client._models import HeadInfo, Prediction, Report, head_of
 from offshelf_client._predictions import Predicted, predicted, predictions_of
@@ -108,9 +111,31 @@ class AsyncHead:
 
         return await export(self._transport, self.id, kind, path, progress, timeout)
 
+    async def evaluation(self) -> Evaluation:
+        """All figures of its test: confusions, classes, calibration, hardest samples.
+
+        Raises UnknownNameError for a head that was trained before the scores of tests were kept.
+        Example: `(await head.evaluation()).confusion`.
+        """
+        return evaluation_of(await self._transport.json(self._report("application/json")))
+
+    async def report_html(self, path: str | Path | None = None) -> str:
+        """Its report as one HTML page that needs no other file, written to `path` if one is given.
+
+        Raises what `evaluation` does. Example: `await head.report_html("report.html")`.
+        """
+        text = (await self._transport.send(self._report("text/html"))).text
+        if path is not None:
+            file = absolute(path)
+            await _io_async.blocking(lambda: file.write_text(text, encoding="utf-8"))
+        return text
+
     async def delete(self) -> None:
         """Remove it from the service."""
         await self._transport.send(Call("DELETE", at("heads", self.id), safe=False))
+
+    def _report(self, accept: str) -> Call:
+        return Call("GET", at("heads", self.id, "report"), headers={"Accept": accept})
 
     async def _ask(self, images: Sequence[Encoded]) -> Predicted:
         sent = sendable(images)

@@ -7,8 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
+from offshelf_client import _io_sync
+from offshelf_client._archive import absolute
 from offshelf_client._batches import BATCH_IMAGES, CONCURRENCY
 from offshelf_client._errors import ApiError
+from offshelf_client._evaluation import Evaluation, evaluation_of
 from offshelf_client._features import all_failed
 from offshelf_client._models import HeadInfo, Prediction, Report, head_of
 from offshelf_client._predictions import Predicted, predicted, predictions_of
@@ -109,9 +112,31 @@ class Head:
 
         return export(self._transport, self.id, kind, path, progress, timeout)
 
+    def evaluation(self) -> Evaluation:
+        """All figures of its test: confusions, classes, calibration, hardest samples.
+
+        Raises UnknownNameError for a head that was trained before the scores of tests were kept.
+        Example: `(head.evaluation()).confusion`.
+        """
+        return evaluation_of(self._transport.json(self._report("application/json")))
+
+    def report_html(self, path: str | Path | None = None) -> str:
+        """Its report as one HTML page that needs no other file, written to `path` if one is given.
+
+        Raises what `evaluation` does. Example: `head.report_html("report.html")`.
+        """
+        text = (self._transport.send(self._report("text/html"))).text
+        if path is not None:
+            file = absolute(path)
+            _io_sync.blocking(lambda: file.write_text(text, encoding="utf-8"))
+        return text
+
     def delete(self) -> None:
         """Remove it from the service."""
         self._transport.send(Call("DELETE", at("heads", self.id), safe=False))
+
+    def _report(self, accept: str) -> Call:
+        return Call("GET", at("heads", self.id, "report"), headers={"Accept": accept})
 
     def _ask(self, images: Sequence[Encoded]) -> Predicted:
         sent = sendable(images)

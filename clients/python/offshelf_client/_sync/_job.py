@@ -14,7 +14,7 @@ from offshelf_client._errors import (
     TransportError,
     UnexpectedAnswer,
 )
-from offshelf_client._models import JobEvent, JobStatus, head_of, job_of
+from offshelf_client._models import Dataset, JobEvent, JobStatus, dataset_of, head_of, job_of
 from offshelf_client._progress import ProgressOption, showing
 from offshelf_client._sse import EventParser
 from offshelf_client._sync._head import Head
@@ -131,6 +131,14 @@ class Job:
             raise JobConflictError(f"job {self.id} is a {self.status.kind}: it trains no head")
         data = self._transport.json(Call("GET", at("heads", self.result["head"])))
         return Head(self._transport, head_of(data))
+
+    def dataset(self) -> Dataset:
+        """Wait for the dataset that it registers. Raises JobConflictError for another's job."""
+        if self.status.kind != "dataset":
+            raise JobConflictError(f"job {self.id} is a {self.status.kind}: it makes no dataset")
+        self.wait()
+        data = self._transport.json(Call("GET", at("datasets", self.result["dataset"])))
+        return dataset_of(data)
 
     def _follow(self, deadline: Deadline, show: Show) -> None:
         """Show events until the end; ask from time to time where events do not come."""

@@ -44,7 +44,7 @@ def post_feature_set(
     Features that are there are not made anew: a set that is there ends the job at once, and rows of
     other versions of the dataset are taken over.
     """
-    dataset = records.load_body(services.store, OWNER, check_id("dataset", wanted.dataset))
+    dataset = records.load_head(services.store, OWNER, check_id("dataset", wanted.dataset))
     admit_job(services, settings, dataset.total)
     job = submit(services, FEATURE_SET, wanted.model_dump(mode="json"), key, dataset.total)
     response.headers["Location"] = job_path(job)

@@ -34,8 +34,9 @@ from offshelf.heads import listing, model, names
 from offshelf.heads.model import LinearHead, params_of
 from offshelf.schemas.base import Page
 from offshelf.schemas.features import Item
-from offshelf.schemas.heads import HEAD, Head, HeadKind, HeadRequest, PredictAnswer, Prediction
+from offshelf.schemas.heads import HEAD, Head, HeadRequest, PredictAnswer, Prediction
 from offshelf.schemas.jobs import JobBody
+from offshelf.schemas.learning import HeadKind
 
 router = APIRouter(prefix="/v1/heads", tags=["heads"])
 
@@ -57,7 +58,7 @@ def post_head(
     """Queue a job that extracts what is missing and trains; `Location` says where to watch it."""
     if wanted.name:
         names.check_name(wanted.name)
-    dataset = records.load_body(services.store, OWNER, check_id("dataset", wanted.dataset))
+    dataset = records.load_head(services.store, OWNER, check_id("dataset", wanted.dataset))
     admit_job(services, settings, dataset.total)
     job = submit(services, HEAD, wanted.model_dump(mode="json"), key, dataset.total)
     response.headers["Location"] = job_path(job)
@@ -121,7 +122,8 @@ async def predict(
 ) -> PredictAnswer:
     """Label every image. Bodies as for features, without parameters: the head knows them.
 
-    `scores` are margins of an SVM and probabilities of a logistic regression. One bad image
+    `scores` are margins of an SVM and probabilities of a logistic regression; `probabilities` are
+    those of a calibrated head, or of a logistic regression. One bad image
     fails alone; features of another fingerprint than the head's are refused.
     """
     loaded = await run_in_threadpool(_loaded, services, head)
@@ -151,20 +153,24 @@ def predictions(head: LinearHead, extraction: Extraction) -> list[Prediction]:
     (tap,) = extraction.taps.values()
     head.check(FeatureSpec.from_dict(tap.spec))
     scores = head.scores(tap.rows)
+    sure = head.probabilities(tap.rows) if head.has_probabilities else None
     best = np.argmax(scores, axis=1)
     told: list[Prediction] = []
     for item in extraction.items:
         if item.row is None:
             told.append(_failed(item))
             continue
-        values = scores[item.row].tolist()
+        row, classes = item.row, head.card.classes
         told.append(
             Prediction(
                 index=item.index,
                 name=item.name,
                 status="ok",
-                label=head.card.classes[best[item.row]],
-                scores=dict(zip(head.card.classes, values, strict=True)),
+                label=classes[best[row]],
+                scores=dict(zip(classes, scores[row].tolist(), strict=True)),
+                probabilities=None
+                if sure is None
+                else dict(zip(classes, sure[row].tolist(), strict=True)),
             )
         )
     return told
