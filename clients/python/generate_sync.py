@@ -19,6 +19,7 @@ NAMES = {
     "AsyncBaseTransport": "BaseTransport",
     "AsyncClient": "Client",
     "AsyncDatasets": "Datasets",
+    "AsyncFeatureSet": "FeatureSet",
     "AsyncFeatureSets": "FeatureSets",
     "AsyncHead": "Head",
     "AsyncHeads": "Heads",
@@ -32,6 +33,7 @@ NAMES = {
     "aclose": "close",
     "aclosing": "closing",
     "aiter_lines": "iter_lines",
+    "aiter_bytes": "iter_bytes",
     "aread": "read",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from offshelf_client._async._client import AsyncClient
+from offshelf_client._async._feature_set import AsyncFeatureSet
 from offshelf_client._async._head import AsyncHead
 from offshelf_client._async._job import AsyncJob
 from offshelf_client._async._search import AsyncSearch
@@ -13,6 +14,7 @@ from offshelf_client._errors import (
     DeadlineExceededError,
     DependencyError,
     DeviceLostError,
+    ExportPendingError,
     FingerprintMismatchError,
     ImagesFailed,
     InternalError,
@@ -29,6 +31,7 @@ from offshelf_client._errors import (
     NoWorkerError,
     OffshelfError,
     OverCapacityError,
+    RangeNotSatisfiableError,
     TimedOut,
     TooLargeError,
     TransportError,
@@ -53,6 +56,7 @@ from offshelf_client._evaluation import (
     Reliability,
     Spread,
 )
+from offshelf_client._feature_files import FeatureSetItem
 from offshelf_client._features import Features
 from offshelf_client._images import images_in
 from offshelf_client._learning import Candidate, ChooseC
@@ -66,7 +70,7 @@ from offshelf_client._models import (
     Difference,
     ExplicitSplit,
     ExportKind,
-    FeatureSet,
+    FeatureSetInfo,
     FigurePair,
     HeadComparison,
     HeadInfo,
@@ -93,11 +97,13 @@ from offshelf_client._models import (
     SkippedFile,
     SplitCounts,
     Tap,
+    TapRows,
     Transform,
     Variant,
     Weights,
 )
 from offshelf_client._sync._client import Client
+from offshelf_client._sync._feature_set import FeatureSet
 from offshelf_client._sync._head import Head
 from offshelf_client._sync._job import Job
 from offshelf_client._sync._search import Search
@@ -107,6 +113,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ApiError",
     "AsyncClient",
+    "AsyncFeatureSet",
     "AsyncHead",
     "AsyncJob",
     "AsyncSearch",
@@ -129,7 +136,10 @@ __all__ = [
     "Evaluation",
     "ExplicitSplit",
     "ExportKind",
+    "ExportPendingError",
     "FeatureSet",
+    "FeatureSetInfo",
+    "FeatureSetItem",
     "Features",
     "FigurePair",
     "FingerprintMismatchError",
@@ -172,6 +182,7 @@ __all__ = [
     "ProtocolSplit",
     "PublishedRow",
     "RandomSplit",
+    "RangeNotSatisfiableError",
     "Ranked",
     "Reliability",
     "Report",
@@ -186,6 +197,7 @@ __all__ = [
     "SplitCounts",
     "Spread",
     "Tap",
+    "TapRows",
     "TimedOut",
     "Timeout",
     "TooLargeError",

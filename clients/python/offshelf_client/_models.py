@@ -68,13 +68,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Which weights answered. `random` is true where nothing was ever learned."""
+    """Which weights answered. `random` is true where nothing was ever learned.
+
+    `asked` is what to pass as `weights` to get them again; None for the backbone's own.
+    """
 
     source: str
     label: str
     digest: str
     licence: str
     random: bool
+    asked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,11 +248,20 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureSet:
-    """The features of a dataset under one or more FeatureSpecs, kept by the service.
+class TapRows:
+    """The rows of a tap of a feature set: the shape of one, their type, a digest of all."""
 
-    `specs` and `fingerprints` are by tap; `kept` are the places in the dataset of the images
-    that have rows, `errors` says by place what was wrong with the others.
+    row_shape: tuple[int, ...]
+    dtype: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSetInfo:
+    """The card of a feature set: `rows` of the `total` images of its dataset, `failed` others.
+
+    `specs`, `fingerprints` and `taps` are by tap; `versions` are those of the libraries that
+    made it.
     """
 
     id: str
@@ -258,8 +271,10 @@ class FeatureSet:
     fingerprints: dict[str, str]
     weights: Weights
     total: int
-    kept: tuple[int, ...]
-    errors: dict[int, ItemError]
+    rows: int
+    failed: int
+    taps: dict[str, TapRows] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -654,12 +669,29 @@ def dataset_of(data: Any) -> Dataset:
     )
 
 
-def feature_set_of(data: Any) -> FeatureSet:
-    """Read a feature set."""
+def feature_set_info_of(data: Any) -> FeatureSetInfo:
+    """Read the card of a feature set, or what its manifest has of it."""
+    with understood("a feature set"):
+        taps = {
+            tap: read(TapRows, rows, row_shape=_tuple(rows, "row_shape"))
+            for tap, rows in (_field(data, "taps") or {}).items()
+        }
+        counts = (
+            {}
+            if "rows" in data
+            else {"rows": len(data["kept"]), "failed": len(data["errors"] or {})}
+        )
+    weights = weights_of(_field(data, "weights"))
+    return read(FeatureSetInfo, data, weights=weights, taps=taps, **counts)
+
+
+def feature_set_parts(
+    data: Any,
+) -> tuple[tuple[int, ...], dict[int, ItemError], tuple[int, ...]]:
+    """What a manifest has of every image: those kept, the errors of others, rows a shard."""
     with understood("a feature set"):
         errors = {int(i): read(ItemError, e) for i, e in (_field(data, "errors") or {}).items()}
-    weights = weights_of(_field(data, "weights"))
-    return read(FeatureSet, data, weights=weights, kept=_tuple(data, "kept"), errors=errors)
+    return _tuple(data, "kept"), errors, _tuple(data, "shard_rows")
 
 
 def transform_of(data: Any) -> Transform:

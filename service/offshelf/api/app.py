@@ -11,12 +11,14 @@ from fastapi.responses import RedirectResponse
 
 from offshelf import __version__
 from offshelf.api import errors, openapi
+from offshelf.api.exporting import Exporter
 from offshelf.api.limits import ClientImages
 from offshelf.api.metrics import ApiMetrics
 from offshelf.api.middleware import BodyLimit, RequestContext
 from offshelf.api.routes import (
     backbones,
     datasets,
+    feature_set_files,
     feature_sets,
     features,
     heads,
@@ -41,6 +43,7 @@ ROUTERS: Final = (
     backbones.router,
     datasets.router,
     feature_sets.router,
+    feature_set_files.router,
     registry.router,  # before `/v1/heads/{head}`, which would take `compare` for a head
     heads.router,
     reports.router,
@@ -63,6 +66,7 @@ def create_app(deps: Services, settings: Settings) -> FastAPI:
     app.state.closing = lambda: False
     app.state.metrics = ApiMetrics()
     app.state.client_images = ClientImages(settings.max_client_images)
+    app.state.exporter = Exporter(settings.data_dir / "scratch")
     for router in ROUTERS:
         app.include_router(router)
     app.add_api_route("/", _to_docs, include_in_schema=False)
@@ -84,6 +88,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         for resource in app.state.services.resources:
             await stack.enter_async_context(resource)
+        stack.callback(app.state.exporter.close)
         yield
 
 

@@ -93,6 +93,21 @@ def feature_sets(owner: str) -> str:
     return f"owners/{owner}/feature-sets"
 
 
+def feature_set_card(owner: str, feature_set_id: str) -> str:
+    """A feature set without what it has for every image, so that a list need not read that."""
+    return f"owners/{owner}/feature-set-cards/{feature_set_id}.json"
+
+
+def feature_set_part(owner: str, feature_set_id: str, name: str) -> str:
+    """What goes with a feature set: its table, its items, its exports."""
+    return f"{feature_set_parts(owner, feature_set_id)}/{name}"
+
+
+def feature_set_parts(owner: str, feature_set_id: str) -> str:
+    """The folder of what goes with a feature set."""
+    return f"owners/{owner}/feature-set-parts/{feature_set_id}"
+
+
 def head(owner: str, head_id: str) -> str:
     """The folder of all that is kept of a head."""
     return f"{heads(owner)}/{head_id}"

@@ -22,6 +22,7 @@ from offshelf.core.spec import FeatureSpec, Preprocessing
 from offshelf.errors import NoWorker
 from offshelf.heads.comparing import compared
 from offshelf.heads.exports.interface import repr_digest
+from offshelf.schemas.features import FeaturesAnswer
 from offshelf.schemas.heads import Head, HeadRequest
 from tests.unit.client.fake_service import (
     FakeService,
@@ -55,8 +56,9 @@ COMMANDS = [
     "heads tag", "heads untag", "heads compare", "heads export",
     "datasets protocols", "datasets verify", "demo", "transforms", "transforms fit",
     "transforms list", "transforms show", "transforms delete", "selftest",
-    "datasets upload", "datasets list", "datasets show", "datasets register", "datasets add",
-    "datasets delete", "reproduce", "search", "heads report",
+    "extract", "feature-sets", "feature-sets list", "feature-sets show", "feature-sets download",
+    "feature-sets delete", "datasets upload", "datasets list", "datasets show",
+    "datasets register", "datasets add", "datasets delete", "reproduce", "search", "heads report",
 ]  # fmt: skip
 
 
@@ -135,8 +137,12 @@ def test_features_of_several_taps_go_into_an_npz(fake: FakeService, photos: Path
         assert npz["fc7:pre"].shape == (2, 5)
         meta = json.loads(npz["meta"].tobytes())
     assert meta["backbone"] == "vgg16"
-    assert meta["fingerprints"]["fc6"] == "print-fc6"
-    assert meta["files"] == [str(photos / "1.png"), str(photos / "2.png")]
+    assert meta["taps"]["fc6"]["fingerprint"] == "print-fc6"
+    assert [item["name"] for item in meta["items"]] == [
+        str(photos / "1.png"),
+        str(photos / "2.png"),
+    ]
+    FeaturesAnswer.model_validate(meta)  # what the service's own npz has
     assert "fc7:pre  2x5" in result.stdout
     assert "RANDOM WEIGHTS" in result.stdout
     assert sorted(p.name for p in photos.iterdir()) == ["1.png", "2.png", "bad.png", "out.npz"]
@@ -160,7 +166,8 @@ def test_failed_images_end_it_or_are_skipped(fake: FakeService, photos: Path) ->
     assert "skipped image 2 (bad.png)" in result.stderr
     with np.load(photos / "out.npz") as npz:
         assert npz["fc6"].shape == (2, 5)
-        assert list(json.loads(npz["meta"].tobytes())["failed"]) == [str(photos / "bad.png")]
+        items = json.loads(npz["meta"].tobytes())["items"]
+    assert [i["name"] for i in items if i["status"] == "error"] == [str(photos / "bad.png")]
 
 
 def test_progress_goes_to_stderr_when_forced(fake: FakeService, photos: Path) -> None:

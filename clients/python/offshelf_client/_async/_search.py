@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from offshelf_client._async._jobs import AsyncFeatureSets
+from offshelf_client._async._feature_sets import AsyncFeatureSets
 from offshelf_client._errors import OffshelfError, UnexpectedAnswer
 from offshelf_client._learning import Candidate, best_of
 from offshelf_client._models import Progress

@@ -12,7 +12,7 @@ from offshelf_client._errors import OffshelfError, UnexpectedAnswer
 from offshelf_client._learning import Candidate, best_of
 from offshelf_client._models import Progress
 from offshelf_client._progress import showing
-from offshelf_client._sync._jobs import FeatureSets
+from offshelf_client._sync._feature_sets import FeatureSets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
