@@ -92,26 +92,27 @@ def measure(folder: Path, bound_ms: int) -> Found:
     settings = {"bulk_batch_ms": bound_ms, "worker_beat_s": BEAT_S}
     data = folder / f"data-{bound_ms}"
     with Service(data, settings) as service, Client(service.url, timeout=Timeout(600)) as client:
-        caller = Caller(service.port, photograph(), BACKBONE)
-        caller.ask()  # loads the backbone
+        Caller(service.port, photograph(), BACKBONE).ask()  # loads the backbone
         dataset = client.datasets.upload(folder / "photographs", name="photographs")
-        idle = requests(caller, IDLE_REQUESTS)
+        idle = requests(service, IDLE_REQUESTS)
         job = client.feature_sets.create(dataset, backbone=BACKBONE, weights=WEIGHTS, taps="logits")
         eventually(lambda: job.refresh().status.done > 0, "the job is under way", 120)
         alone = throughput(service, lambda: time.sleep(ALONE_S))
         busy: list[float] = []
         began_s = time.monotonic()
-        both = throughput(service, lambda: busy.extend(requests(caller, BUSY_REQUESTS)))
+        both = throughput(service, lambda: busy.extend(requests(service, BUSY_REQUESTS)))
         beside = both - len(busy) / (time.monotonic() - began_s)
         assert not job.refresh().status.finished, "the job ended too early: it needs more images"
         job.cancel()
         eventually(lambda: job.refresh().status.finished, "the job is cancelled")
-        return Found([*idle, *requests(caller, IDLE_REQUESTS)], busy, alone, beside)
+        return Found([*idle, *requests(service, IDLE_REQUESTS)], busy, alone, beside)
 
 
-def requests(caller: Caller, count: int) -> list[float]:
+def requests(service: Service, count: int) -> list[float]:
     """The seconds of so many requests, one after the other, with pauses; the same every time."""
     pauses = random.Random(0)
+    caller = Caller(service.port, photograph(), BACKBONE)
+    caller.ask()  # connects
     taken = []
     for _ in range(count):
         time.sleep(pauses.expovariate(1 / PAUSE_S))

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -15,8 +16,10 @@ import httpx
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    from prometheus_client.samples import Sample
 
 START_S: Final = 90.0
 T = TypeVar("T")
@@ -118,11 +121,38 @@ class Service:
 
     def metrics(self) -> dict[str, float]:
         """Every sample of /metrics, summed over its labels."""
+        totals: dict[str, float] = {}
+        for sample in self.samples():
+            totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
+        return totals
+
+    def samples(self) -> list[Sample]:
+        """Every sample of /metrics, with its labels."""
         from prometheus_client.parser import text_string_to_metric_families
 
-        totals: dict[str, float] = {}
         text = httpx.get(f"{self.url}/metrics", timeout=10).text
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
-        return totals
+        families = text_string_to_metric_families(text)
+        return [sample for family in families for sample in family.samples]
+
+    @contextmanager
+    def another_worker(self, settings: Mapping[str, Any] | None = None) -> Iterator[int]:
+        """The pid of a second `offshelf worker` on the same queue and store; stopped at the end.
+
+        `settings` are those that are its own.
+        """
+        api = psutil.Process(self.pid_of("api"))
+        inherited = {k: v for k, v in api.environ().items() if k.startswith("OFFSHELF_")}
+        del inherited["OFFSHELF_PARENT_PID"]
+        own = {f"OFFSHELF_{name.upper()}": str(value) for name, value in (settings or {}).items()}
+        with (self.data_dir / "second.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "offshelf.cli", "worker"],
+                env={**os.environ, **inherited, **own},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
+            assert process.wait(60) == 0

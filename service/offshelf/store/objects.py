@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -30,6 +31,10 @@ MAX_CONDITIONAL_BYTES: Final = 64 << 20
 
 # Nobody waits for an object store longer than this; jobs and clients try again later.
 S3_RETRY: Final[RetryConfig] = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
+
+# A disk is full, a quota is used up, a file would be larger than this process may have it.
+NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL: Final = "the store is full: make space, then submit again; what is done is kept"
 
 
 class ObjectStore:
@@ -128,7 +133,14 @@ def _translated(what: str, where: str) -> Iterator[None]:
         raise UnknownName(f"there is no {what}") from error
     except (BaseError, OSError) as error:
         message = f"cannot use {where}: {_first_line(error)}"
-        raise DependencyError(message, public="the store is away; the log has more") from error
+        public = FULL if _is_full(error) else "the store is away; the log has more"
+        raise DependencyError(message, public=public) from error
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether the system refused a write for want of space; obstore has its number in the text."""
+    text = str(error)
+    return any(f"(os error {number})" in text for number in NO_SPACE)
 
 
 def _first_line(error: Exception) -> str:

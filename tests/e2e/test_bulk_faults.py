@@ -1,0 +1,167 @@
+"""A job that is hurt ends with the features of one that is not: real processes, random moments.
+
+The default tier runs a round of each; `pytest -m "large or processes"` on this file all ten.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import psutil
+import pytest
+import redis
+
+from offshelf.queue.embedded import socket_path
+from offshelf_client import JobCancelledError, JobFailedError
+from tests.e2e.bulk import (
+    SETTINGS,
+    SHARD,
+    Extracted,
+    Extraction,
+    reach,
+    seeded,
+    uploaded,
+    write_mixed,
+)
+from tests.serving import Service, eventually
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from offshelf_client import Job
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+
+ROUNDS: Final = [0, *(pytest.param(n, marks=pytest.mark.large) for n in range(1, 10))]
+# About what a shard takes: a fault comes at any moment of it.
+SHARD_S: Final = 0.3
+# The most that a file of a process may have on a disk that is "full"; a shard has 32 KiB.
+FULL_BYTES: Final = 20 << 10
+# Shards that a worker has under way at most.
+IN_FLIGHT: Final = 8 * SHARD
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_mixed(tmp_path_factory.mktemp("mixed") / "images")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Extracted:
+    """What the job makes if nothing happens to it."""
+    data = tmp_path_factory.mktemp("undisturbed") / "data"
+    with Service(data, dict(SETTINGS)) as service, uploaded(service, images) as whole:
+        return whole.finish(whole.start())
+
+
+@pytest.fixture
+def hurt(images: Path, tmp_path: Path) -> Iterator[Extraction]:
+    data = tmp_path / "data"
+    with Service(data, dict(SETTINGS)) as service, uploaded(service, images) as whole:
+        yield whole
+
+
+def somewhere(hurt: Extraction, job: Job, chance: random.Random) -> None:
+    """Come to a random moment of a job, from its planning to four fifths of it."""
+    images, pause_s = chance.randrange(int(0.8 * hurt.dataset.total)), chance.uniform(0, SHARD_S)
+    print(f"a fault {pause_s:.3f} s after image {images} of {hurt.dataset.total}")
+    reach(job, images)
+    time.sleep(pause_s)  # not for something to happen: it is the moment
+
+
+@pytest.mark.parametrize("round_", ROUNDS)
+def test_worker_killed(hurt: Extraction, undisturbed: Extracted, round_: int) -> None:
+    job = hurt.start()
+    somewhere(hurt, job, seeded(round_))
+    hurt.service.kill(hurt.service.pid_of("worker"))
+    assert not job.refresh().status.finished, "the fault came too late to show anything"
+    hurt.finish(job).assert_same(undisturbed)
+
+
+@pytest.mark.parametrize("round_", ROUNDS)
+def test_redis_killed(hurt: Extraction, undisturbed: Extracted, round_: int) -> None:
+    job = hurt.start()
+    until_on_disk(hurt.service)
+    somewhere(hurt, job, seeded(round_))
+    hurt.service.kill(hurt.service.redis_pid())
+    eventually(hurt.service.ready, "Redis is back and so is the service")
+    hurt.finish(job).assert_same(undisturbed)
+
+
+@pytest.mark.parametrize("round_", ROUNDS)
+def test_worker_stopped_by_sigterm(hurt: Extraction, undisturbed: Extracted, round_: int) -> None:
+    job = hurt.start()
+    somewhere(hurt, job, seeded(round_))
+    worker = hurt.service.pid_of("worker")
+    os.kill(worker, signal.SIGTERM)
+    assert not job.refresh().status.finished, "the fault came too late to show anything"
+    hurt.finish(job).assert_same(undisturbed)
+    assert hurt.service.pid_of("worker") != worker
+
+
+@pytest.mark.parametrize("round_", ROUNDS)
+def test_cancelled_and_resumed(hurt: Extraction, undisturbed: Extracted, round_: int) -> None:
+    job = hurt.start()
+    chance = seeded(round_)
+    reach(job, IN_FLIGHT + SHARD)  # more than is lost: what is done again would show
+    somewhere(hurt, job, chance)
+    job.cancel()
+    with pytest.raises(JobCancelledError):
+        job.wait(timeout=30)
+    hurt.finish(hurt.start()).assert_same(undisturbed)
+    total = hurt.dataset.total
+    made = eventually(lambda: at_least(items(hurt.service), total), "everything is counted")
+    assert made <= total + IN_FLIGHT, "what the first job made was made again"
+
+
+@pytest.mark.parametrize("round_", ROUNDS)
+def test_store_full(hurt: Extraction, undisturbed: Extracted, round_: int) -> None:
+    """The system refuses the worker's writes: it may write no file of the size of a shard."""
+    job = hurt.start()
+    chance = seeded(round_)
+    somewhere(hurt, job, chance)
+    worker = psutil.Process(hurt.service.pid_of("worker"))
+    limit = partial(limit_files, worker)
+    limit(FULL_BYTES)
+    if chance.random() < 0.5:
+        print("there is space again after the first failed try")
+        eventually(lambda: job.refresh().status.attempts > 1, "a write has failed")
+        limit(None)
+    else:
+        print("there is space again after the job has failed")
+        with pytest.raises(JobFailedError, match="the store is full"):
+            job.wait(timeout=60)
+        limit(None)
+        job = hurt.start()
+    hurt.finish(job).assert_same(undisturbed)
+    assert worker.is_running(), "a full store ends no worker"
+
+
+def limit_files(process: psutil.Process, size: int | None) -> None:
+    """Let the system refuse a running process to make a file larger than that; EFBIG."""
+    _, hard = process.rlimit(psutil.RLIMIT_FSIZE)
+    process.rlimit(psutil.RLIMIT_FSIZE, (hard if size is None else size, hard))
+
+
+def until_on_disk(service: Service) -> None:
+    """Wait until all that the embedded server has acknowledged is on its disk."""
+    path = socket_path(service.data_dir / "valkey")
+    with closing(redis.Redis(unix_socket_path=str(path))) as client:
+        client.set("offshelf-test:on-disk", "1")
+        answer: Any = client.execute_command("WAITAOF", 1, 0, 5000)
+        assert answer[0] == 1
+
+
+def items(service: Service) -> float:
+    return service.metrics().get("offshelf_job_items_total", 0.0)
+
+
+def at_least(value: float, wanted: float) -> float:
+    return value if value >= wanted else 0.0
