@@ -168,11 +168,11 @@ def reach(job: Job, images: int) -> None:
             return
 
 
-def per_worker(service: Service, counter: str) -> Counter[str]:
-    """What every live worker has counted, over all labels, by the worker's id."""
+def items_by_worker(service: Service) -> Counter[str]:
+    """How many images of jobs, good and bad, every live worker has made features of, by its id."""
     counts: Counter[str] = Counter()
     for sample in service.samples():
-        if sample.name == counter and sample.labels.get("worker"):
+        if sample.name == "offshelf_job_items_total":
             counts[sample.labels["worker"]] += int(sample.value)
     return counts
 
