@@ -38,8 +38,8 @@ def test_2094_images_and_50_broken_files(shared_data: Path, tmp_path: Path) -> N
         Service(tmp_path / "data", settings) as service,
         uploaded(service, folder, PARAMS) as whole,
     ):
-        found = whole.finish(whole.start())
-        with Client(service.url, timeout=Timeout(300)) as client:
+        found = whole.finish(whole.start(), within_s=1200)
+        with Client(service.url, timeout=Timeout(900)) as client:
             files = [folder / path for path in found.paths]
             asked = client.features(files, on_error="skip", **PARAMS)
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from offshelf_client import Job
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
 ROUNDS: Final = [0, *(pytest.param(n, marks=pytest.mark.large) for n in range(1, 10))]
 # About what a shard takes: a fault comes at any moment of it.
