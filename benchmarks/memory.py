@@ -113,7 +113,8 @@ def peak(pid: int) -> int:
 
 def write_images(folder: Path, count: int) -> None:
     """The first so many of tiny-imagenet's training images, in class folders."""
-    root = Path(os.environ["OFFSHELF_TEST_DATA"]) / "data" / "tiny-imagenet-200"
+    shared = os.environ.get("OFFSHELF_TEST_DATA") or Path(__file__).parents[2] / "shared"
+    root = Path(shared) / "data" / "tiny-imagenet-200"
     table = parquet.ParquetFile(root / "train.parquet")
     written = 0
     for batch in table.iter_batches(1_000):

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import httpx
@@ -17,7 +18,6 @@ import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from prometheus_client.samples import Sample
 
@@ -33,6 +33,19 @@ def free_port() -> int:
         return port
 
 
+# What lets a process have file systems of its own without being root (Linux).
+OWN_DISKS: Final = ("unshare", "--user", "--map-root-user", "--mount")
+
+
+def can_have_own_disk() -> bool:
+    """Whether this machine lets it."""
+    command = [*OWN_DISKS, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
+    except OSError:
+        return False
+
+
 def eventually(ask: Callable[[], T], what: str, within_s: float = 60.0) -> T:
     """Poll until `ask` gives something true, and return it; fail with `what` if it never does."""
     deadline_s = time.monotonic() + within_s
@@ -45,11 +58,15 @@ def eventually(ask: Callable[[], T], what: str, within_s: float = 60.0) -> T:
 
 @dataclass
 class Service:
-    """One `offshelf serve` with a data directory of its own; a context manager."""
+    """One `offshelf serve` with a data directory of its own; a context manager.
+
+    With `disk_mb` that directory is a disk of that size, in memory, which its processes alone see.
+    """
 
     data_dir: Path
     settings: dict[str, Any] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    disk_mb: int | None = None
 
     def __enter__(self) -> Self:
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -61,7 +78,7 @@ class Service:
         environment |= {f"OFFSHELF_{name.upper()}": str(v) for name, v in wanted.items()}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "offshelf.cli", "serve"],
+                [*self._on_own_disk(), sys.executable, "-m", "offshelf.cli", "serve"],
                 env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -83,6 +100,20 @@ class Service:
             self.process.kill()
             self.process.wait()
             raise
+
+    def _on_own_disk(self) -> list[str]:
+        """What to put before a command so that it runs with the disk of `disk_mb`, if any."""
+        if self.disk_mb is None:
+            return []
+        mount = f'mount -t tmpfs -o size={self.disk_mb}m tmpfs "$0" && exec "$@"'
+        return [*OWN_DISKS, "sh", "-c", mount, str(self.data_dir)]
+
+    @property
+    def files(self) -> Path:
+        """The data directory as its processes see it."""
+        if self.disk_mb is None:
+            return self.data_dir
+        return Path(f"/proc/{self.process.pid}/root{self.data_dir.absolute()}")
 
     @property
     def url(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -105,7 +106,10 @@ class Extracted:
 
 def extracted(service: Service, job: Job) -> Extracted:
     """Read what a job has made from the store of its service."""
-    store = ObjectStore.open((service.data_dir / "store").as_uri())
+    folder = service.data_dir / "store"
+    if service.files != service.data_dir:  # on a disk that obstore cannot see
+        shutil.copytree(service.files / "store", folder, dirs_exist_ok=True)
+    store = ObjectStore.open(folder.as_uri())
     found = load_feature_set(store, OWNER, job.result["feature_set"])
     items = records.load(store, OWNER, found.dataset).items
     rows: dict[str, np.ndarray] = {}

@@ -5,6 +5,7 @@ The default tier runs a round of each; `pytest -m "large or processes"` on this 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -19,6 +20,7 @@ import redis
 from offshelf.queue.embedded import socket_path
 from offshelf_client import JobCancelledError, JobFailedError
 from tests.e2e.bulk import (
+    JOB_S,
     SETTINGS,
     SHARD,
     Extracted,
@@ -28,14 +30,14 @@ from tests.e2e.bulk import (
     uploaded,
     write_mixed,
 )
-from tests.serving import Service, eventually
+from tests.serving import Service, can_have_own_disk, eventually
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator
     from pathlib import Path
 
-    from offshelf_client import Job
+    from offshelf_client import Job, JobStatus
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
@@ -44,6 +46,9 @@ ROUNDS: Final = [0, *(pytest.param(n, marks=pytest.mark.large) for n in range(1,
 SHARD_S: Final = 0.3
 # The most that a file of a process may have on a disk that is "full"; a shard has 32 KiB.
 FULL_BYTES: Final = 20 << 10
+DISK_MB: Final = 128
+# How long a disk stays full at most: some steps use up their tries, some do not.
+FULL_S: Final = 6.0
 # Shards that a worker has under way at most.
 IN_FLIGHT: Final = 8 * SHARD
 
@@ -142,6 +147,50 @@ def test_store_full(hurt: Extraction, undisturbed: Extracted, round_: int) -> No
         job = hurt.start()
     hurt.finish(job).assert_same(undisturbed)
     assert worker.is_running(), "a full store ends no worker"
+
+
+@pytest.mark.parametrize("round_", ROUNDS)
+def test_disk_full(images: Path, undisturbed: Extracted, tmp_path: Path, round_: int) -> None:
+    """A disk without a byte left, the store's and the embedded server's."""
+    if not can_have_own_disk():
+        pytest.skip("no process may have a disk of its own here (unshare --user)")
+    chance = seeded(round_)
+    with (
+        Service(tmp_path / "data", dict(SETTINGS), disk_mb=DISK_MB) as service,
+        uploaded(service, images) as hurt,
+    ):
+        parts = [service.process.pid, service.pid_of("worker"), service.pid_of("api")]
+        job = hurt.start()
+        somewhere(hurt, job, chance)
+        filler = service.files / "filler"
+        fill(filler)
+        eventually(lambda: "No space left" in service.log_path.read_text(), "a write has failed")
+        time.sleep(chance.uniform(0, FULL_S))  # not for something to happen
+        filler.unlink()
+        eventually(service.ready, "the service is ready again")
+        status = eventually(lambda: ended(job), "the job has ended", JOB_S)
+        if status.state == "failed":
+            assert "the store is full" in str(status.error)
+            job = hurt.start()
+        hurt.finish(job).assert_same(undisturbed)
+        still = [service.process.pid, service.pid_of("worker"), service.pid_of("api")]
+        assert still == parts, "a full disk ends no process"
+
+
+def ended(job: Job) -> JobStatus | None:
+    status = job.refresh().status
+    return status if status.finished else None
+
+
+def fill(path: Path) -> None:
+    """Write until the system says that there is no space."""
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(1 << 16))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
 
 
 def limit_files(process: psutil.Process, size: int | None) -> None:
