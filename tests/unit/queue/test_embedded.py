@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Self
 
 import pytest
 import redis
@@ -51,7 +52,7 @@ def test_a_server_that_refuses_is_there(tmp_path: Path, monkeypatch: pytest.Monk
     """A full disk lets it answer nothing but an error; whoever keeps it alive must not end."""
 
     class Full:
-        def __enter__(self) -> Full:
+        def __enter__(self) -> Self:
             return self
 
         def __exit__(self, *_: object) -> None:
