@@ -44,7 +44,10 @@ def run() -> list[Row]:
     jpeg = photograph()
     settings = Settings()
     resident = TorchEngine(settings).load(BACKBONE, WEIGHTS)
-    with tempfile.TemporaryDirectory() as folder, Service(Path(folder) / "data") as service:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Service(Path(folder) / "data", {"cache_bytes": 0}) as service,
+    ):
         Caller(service.port, jpeg).ask()  # loads the backbone
         return [*overhead(service, resident, jpeg, settings), *coalescing(service, jpeg)]
 

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from offshelf.cache.opening import open_cache
 from offshelf.errors import DependencyError, NoWorker
 from offshelf.queue import connection
 from offshelf.queue.broker import Attempts, JobBroker
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from offshelf.backbones.catalogue import Catalogue
+    from offshelf.cache.interface import Values
     from offshelf.engine.extractor import Extractor
     from offshelf.engine.interface import Resident
     from offshelf.schemas.backbones import BackboneBody
     from offshelf.settings import Settings
+    from offshelf.worker.content_cache import ContentCache
     from offshelf.worker.metrics import WorkerMetrics
     from offshelf.worker.post import Post
     from offshelf.worker.process import WorkerProcess
@@ -71,6 +74,7 @@ def serve(settings: Settings) -> None:
         signal.signal(number, lambda *_: supervisor.stop())
     try:
         url = settings.redis_url or (embedded.start() if embedded else "")
+        _open_cache(settings, url)  # a wrong one is told here, once
         environment = settings.model_copy(update={"redis_url": url}).environment()
         for child in children:
             child.environment = environment
@@ -179,6 +183,7 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
     from offshelf.engine.selftest import SelfTest
     from offshelf.engine.torch_engine import TorchEngine
     from offshelf.heads.whitening import load as load_whitening
+    from offshelf.worker.content_cache import ContentCache
     from offshelf.worker.health import Health
     from offshelf.worker.intake import Intake
     from offshelf.worker.metrics import WorkerMetrics
@@ -208,7 +213,8 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
         directory.stations,
         fetches=not settings.offline,
     )
-    _declare_steps(settings, broker, jobs, extractor, metrics, post)
+    cache = ContentCache(_open_cache(settings, redis_url), metrics)
+    _declare_steps(settings, broker, jobs, extractor, metrics, post, cache)
     inbox = RedisInbox(connection.connect(redis_url, connection.STATE))
     return WorkerProcess(
         identity=Identity(
@@ -228,6 +234,7 @@ def build_worker(settings: Settings, redis_url: str) -> WorkerProcess:
             health,
             post,
             max_answer_bytes=settings.max_answer_bytes,
+            cache=cache,
         ),
         broker=broker,
         jobs=jobs,
@@ -251,6 +258,7 @@ def _declare_steps(
     extractor: Extractor,
     metrics: WorkerMetrics,
     post: Post,
+    cache: ContentCache,
 ) -> None:
     """Let the broker run the steps of jobs, each within its bound of tries."""
     from offshelf.worker.handing_on import HandingOn
@@ -266,6 +274,7 @@ def _declare_steps(
         trainer=Trainer(settings.train_timeout_s, settings.data_dir / "scratch"),
         metrics=metrics,
         shard_images=settings.shard_images,
+        cache=cache,
     )
     handler = HandingOn(steps, jobs, queue, post)
     broker.add_middleware(Attempts(jobs, handler, settings.max_attempts))
@@ -296,6 +305,10 @@ def _catalogue(
         lambda card: locate(card, settings),
         settings.default_backbone,
     )
+
+
+def _open_cache(settings: Settings, redis_url: str) -> Values | None:
+    return open_cache(settings, lambda: connection.connect(redis_url, connection.BROKER))
 
 
 def _broker(settings: Settings, redis_url: str) -> JobBroker:

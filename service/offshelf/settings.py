@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=_default_data_dir)
     redis_url: str | None = None
     store_url: str | None = None
+    cache_url: str | None = None
+    cache_bytes: int = Field(1 << 30, ge=0)
     weights_dir: Path | None = None
     weights_mirror: str | None = None
     offline: bool = False
@@ -49,6 +51,9 @@ class Settings(BaseSettings):
     max_archive_bytes: int = Field(8 << 30, gt=0)
     max_archive_files: int = Field(2_000_000, gt=0)
     max_queued_images: int = Field(4096, gt=0)
+    max_client_images: int = Field(2048, gt=0)
+    max_bulk_images: int = Field(10_000_000, gt=0)
+    max_open_jobs: int = Field(1000, gt=0)
     max_answer_bytes: int = Field(1 << 30, gt=0)
     request_deadline_s: float = Field(120.0, gt=0)
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that tests share; they must leave it as healthy as they found it."""
-    with Service(tmp_path_factory.mktemp("service") / "data") as running:
+    # Without the content cache: what is asked again is computed again, and counted.
+    with Service(tmp_path_factory.mktemp("service") / "data", {"cache_bytes": 0}) as running:
         yield running
 
 

@@ -401,7 +401,11 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job as it was when last asked. Times are Unix seconds; counts are of its images."""
+    """A job as it was when last asked. Times are Unix seconds; counts are of its images.
+
+    Of those done, `reused` were there already and `computed` are new, at `images_per_s`; the rest
+    takes `left_s`. None: not known.
+    """
 
     id: str
     kind: str
@@ -413,6 +417,10 @@ class JobStatus:
     total: int = 0
     done: int = 0
     failed: int = 0
+    reused: int = 0
+    computed: int = 0
+    images_per_s: float | None = None
+    left_s: float | None = None
     attempts: int = 0
     params: dict[str, Any] = field(default_factory=dict)
     error: ItemError | None = None

@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 
 from offshelf import __version__
 from offshelf.api import errors, openapi
+from offshelf.api.limits import ClientImages
 from offshelf.api.metrics import ApiMetrics
 from offshelf.api.middleware import BodyLimit, RequestContext
 from offshelf.api.routes import (
@@ -56,6 +57,7 @@ def create_app(deps: Services, settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.closing = lambda: False
     app.state.metrics = ApiMetrics()
+    app.state.client_images = ClientImages(settings.max_client_images)
     for router in ROUTERS:
         app.include_router(router)
     app.add_api_route("/", _to_docs, include_in_schema=False)

@@ -27,7 +27,9 @@ RESULT_PATHS: Final = {
 }
 
 
-def submit(services: Services, kind: str, params: dict[str, Any], key: str | None) -> Job:
+def submit(
+    services: Services, kind: str, params: dict[str, Any], key: str | None, total: int = 0
+) -> Job:
     """Record a job and hand it to the workers; a repeated key gives the first job again.
 
     The record comes before the message, so a process that dies between them leaves a job without
@@ -35,7 +37,7 @@ def submit(services: Services, kind: str, params: dict[str, Any], key: str | Non
     queued: the first step of a job may be told twice, which changes nothing.
     Without a key such a job is failed at once, as far as Redis lets us.
     """
-    job, new = services.jobs.create(kind, OWNER, params, key)
+    job, new = services.jobs.create(kind, OWNER, params, key, total)
     if new or job.state is JobState.QUEUED:
         try:
             services.job_queue.submit(job)
@@ -68,6 +70,10 @@ def job_body(job: Job) -> JobBody:
         total=job.total,
         done=job.done,
         failed=job.failed,
+        reused=job.reused,
+        computed=job.done - job.reused,
+        images_per_s=job.images_per_s,
+        left_s=job.left_s,
         attempts=job.attempts,
         params=job.params,
         error=None if job.error is None else ErrorBody.of(job.error),

@@ -28,12 +28,16 @@ class Lane(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """One item as the policy sees it. `key`: only items of one key can share a batch."""
+    """One item as the policy sees it. `key`: only items of one key can share a batch.
+
+    Those of a `company`, which come all at once, run together and nobody else with them.
+    """
 
     lane: Lane
     key: Hashable
     arrived_s: float
     inputs: int = 1
+    company: Hashable = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,9 @@ def decide(
     if not queue:
         return WaitUntil(None)
     first = _first(queue, now_s, policy, bulk_turn_s)
-    lane, key = queue[first].lane, queue[first].key
+    lane, key, company = queue[first].lane, queue[first].key, queue[first].company
+    if company is not None:
+        return Run(tuple(i for i, item in enumerate(queue) if item.company == company), lane)
     bulk_limit = _bulk_inputs(policy, costs.get(key))
     chosen = _fill(queue, first, policy.max_inputs, bulk_limit)
     limit = bulk_limit if lane is Lane.BULK else policy.max_inputs
@@ -110,7 +116,10 @@ def _fill(
     queue: Sequence[Waiting], first: int, max_inputs: int, bulk_limit: int
 ) -> tuple[int, ...]:
     """`first`, then interactive, then bulk items of its key, while they fit."""
-    mates = [i for i, item in enumerate(queue) if item.key == queue[first].key and i != first]
+    key = queue[first].key
+    mates = [
+        i for i, item in enumerate(queue) if item.key == key and item.company is None and i != first
+    ]
     mates.sort(key=lambda i: queue[i].lane)
     chosen, inputs = [first], queue[first].inputs
     for index in mates:

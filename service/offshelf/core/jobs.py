@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from offshelf.core.pace import left_s
 from offshelf.errors import ErrorInfo, JobConflict
 
 
@@ -36,7 +37,10 @@ ENTERED_FROM: Final[dict[JobState, frozenset[JobState]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Queued work. Times are Unix seconds; counts are of items (images) of the job."""
+    """Queued work. Times are Unix seconds; counts are of items (images) of the job.
+
+    `reused` of `done` were there already. `images_per_s` is how fast the others come, of late.
+    """
 
     id: str
     kind: str
@@ -50,6 +54,8 @@ class Job:
     total: int = 0
     done: int = 0
     failed: int = 0
+    reused: int = 0
+    images_per_s: float | None = None
     attempts: int = 0
     error: ErrorInfo | None = None
     result: dict[str, Any] = field(default_factory=dict)
@@ -58,6 +64,18 @@ class Job:
     def finished(self) -> bool:
         """Whether the job has come to its end, good or bad."""
         return self.state in TERMINAL
+
+    @property
+    def left(self) -> int:
+        """Items that have not come to their end."""
+        return 0 if self.finished else max(0, self.total - self.done - self.failed)
+
+    @property
+    def left_s(self) -> float | None:
+        """How long the rest will take, as things go; None where nobody can tell."""
+        return (
+            None if self.finished else left_s(self.total, self.total - self.left, self.images_per_s)
+        )
 
 
 def check_transition(job_id: str, state: JobState, to: JobState) -> None:

@@ -43,7 +43,7 @@ class Item:
     """One image on its way: its inputs for one backbone, and the outputs that are wanted.
 
     `deliver` turns the features, one an output, into the future's result. `deadline_s` is Unix
-    time.
+    time. `company` is shared by those that run in one batch with nobody else.
     """
 
     inputs: Inputs
@@ -55,11 +55,12 @@ class Item:
     future: Future[Any] = field(default_factory=Future)
     arrived_s: float = 0.0
     running: bool = False
+    company: Hashable = None
 
     def waiting(self) -> Waiting:
         """The item as the policy sees it: same backbone and same outputs can share a batch."""
         key: Hashable = (id(self.resident), self.outputs)
-        return Waiting(self.lane, key, self.arrived_s, self.size)
+        return Waiting(self.lane, key, self.arrived_s, self.size, self.company)
 
     @property
     def size(self) -> int:
@@ -144,15 +145,22 @@ class Batcher:
 
     def submit(self, item: Item) -> Future[Any]:
         """Queue an item; once the batcher is closed or broken its future fails at once."""
-        item.arrived_s = self._clock()
+        self.submit_all([item])
+        return item.future
+
+    def submit_all(self, items: Sequence[Item]) -> None:
+        """Queue items at once, in their order: the device sees all of them or none."""
+        now_s = self._clock()
+        for item in items:
+            item.arrived_s = now_s
         with self._changed:
             refusal = self._refusal
             if refusal is None:
-                self._queue.append(item)
+                self._queue += items
                 self._changed.notify_all()
         if refusal is not None:
-            item.fail(WorkerError(refusal))
-        return item.future
+            for item in items:
+                item.fail(WorkerError(refusal))
 
     def close(self, timeout_s: float) -> None:
         """Run what is queued, then stop; what is not done after `timeout_s` fails."""

@@ -32,9 +32,10 @@ from offshelf.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from offshelf.core.boxes import Box
+    from offshelf.engine.company import Arrive, Company
     from offshelf.engine.interface import Engine
     from offshelf.engine.whitening import Whitening
     from offshelf.schemas.features import FeatureParams
@@ -165,11 +166,13 @@ class Extractor:
         lane: Lane,
         deadline_s: float | None = None,
         box: Box | None = None,
+        company: Company | None = None,
     ) -> Future[dict[str, Features]]:
         """Start on an image; the future gives, by requested tap, the feature in the tap's shape.
 
         With a `box` that part of the upright image is the image. `deadline_s` is Unix time. A
-        future that is cancelled before its image runs is dropped.
+        future that is cancelled before its image runs is dropped. Images of a `company` run in one
+        batch, in the order in which they came here, and nobody else with them.
         It fails with an OffshelfError: InvalidImage, TooLarge, DeadlineExceeded, WorkerError.
         Callbacks of the future may run on the device's thread: they hand over and return.
         """
@@ -177,14 +180,17 @@ class Extractor:
         hold = plan.hold.share()
         future.add_done_callback(lambda _: hold.release())
         self._batcher.expect(lane)
+        arrive = company.expect() if company else _alone
         try:
             task = self._pools[lane].submit(
-                self._prepare, image, plan, lane, deadline_s, box, future
+                self._prepare, image, plan, lane, deadline_s, box, future, arrive
             )
         except RuntimeError:
-            self._drop(future, lane)
+            self._drop(future, lane, arrive)
         else:
-            task.add_done_callback(lambda t: self._drop(future, lane) if t.cancelled() else None)
+            task.add_done_callback(
+                lambda t: self._drop(future, lane, arrive) if t.cancelled() else None
+            )
         return future
 
     def hold(self, backbone: str | None, weights: str | None) -> Hold:
@@ -226,8 +232,9 @@ class Extractor:
             pool.shutdown(wait=False, cancel_futures=True)
         self._batcher.close(max(0.0, give_up_s - self._clock()))
 
-    def _drop(self, future: Future[Any], lane: Lane) -> None:
+    def _drop(self, future: Future[Any], lane: Lane, arrive: Arrive) -> None:
         """End an image that will not be decoded any more."""
+        self._batcher.submit_all(arrive(None))
         self._batcher.unexpect(lane)
         _fail(future, WorkerError("the worker is stopping"))
 
@@ -239,6 +246,7 @@ class Extractor:
         deadline_s: float | None,
         box: Box | None,
         future: Future[dict[str, Features]],
+        arrive: Arrive,
     ) -> None:
         """On a thread of the pool: decode, cut, and queue for the device."""
         item: Item | None = None
@@ -251,8 +259,7 @@ class Extractor:
             log.exception("an image could not be prepared")
             _fail(future, WorkerError(f"{type(error).__name__}: {error}"))
         finally:
-            if item is not None:
-                self._batcher.submit(item)
+            self._batcher.submit_all(arrive(item))
             self._batcher.unexpect(lane)
 
     def _wanted(self, future: Future[Any], deadline_s: float | None) -> bool:
@@ -284,6 +291,11 @@ class Extractor:
 
         outputs = tuple(sorted(set(plan.outputs.values()), key=str))
         return Item(inputs, plan.resident, outputs, lane, deadline_s, deliver, future)
+
+
+def _alone(item: Item | None) -> Sequence[Item]:
+    """What can be queued once an image in nobody's company is prepared, or failed: it alone."""
+    return [] if item is None else [item]
 
 
 def _fail(future: Future[Any], error: OffshelfError) -> None:

@@ -70,14 +70,14 @@ def load_feature_set(store: Store, owner: str, feature_set_id: str) -> FeatureSe
     return FeatureSet.model_validate_json(data)
 
 
-def read_shards(store: Store, dataset_id: str, fingerprint: str, shards: int) -> Iterator[Shard]:
+def read_shards(store: Store, dataset_id: str, shelf: str, shards: int) -> Iterator[Shard]:
     """The shards in order; UnknownName when one is missing."""
     for index in range(shards):
-        yield Shard.unpack(store.get(layout.shard(dataset_id, fingerprint, index)))
+        yield Shard.unpack(store.get(layout.shard(dataset_id, shelf, index)))
 
 
 def read_matrix(
-    store: Store, dataset_id: str, fingerprint: str, shards: int, total: int, file: Path
+    store: Store, dataset_id: str, shelf: str, shards: int, total: int, file: Path
 ) -> Matrix:
     """All features of a dataset of `total` items, each flattened in C order.
 
@@ -88,7 +88,7 @@ def read_matrix(
     kept: list[NDArray[np.int64]] = []
     errors: dict[int, ErrorBody] = {}
     filled = 0
-    for shard in read_shards(store, dataset_id, fingerprint, shards):
+    for shard in read_shards(store, dataset_id, shelf, shards):
         errors.update(shard.errors)
         count = len(shard.kept)
         if not count:

@@ -15,7 +15,7 @@ from dramatiq.middleware import SkipMessage
 
 from offshelf.errors import DependencyError, JobFailed, OffshelfError
 from offshelf.queue.connection import PREFIX, text
-from offshelf.queue.tasks import BULK, TRAINING, step_name
+from offshelf.queue.tasks import BULK, PLANNING, TRAINING, step_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 NAMESPACE: Final = f"{PREFIX}broker"
 # Messages that a worker holds at once, running ones included. One training fills the cores.
-CAPACITY: Final[Mapping[str, int]] = {BULK: 8, TRAINING: 1}
+CAPACITY: Final[Mapping[str, int]] = {PLANNING: 4, BULK: 8, TRAINING: 1}
 # How long a consumer may sleep between two looks at an empty queue.
-POLL_MS: Final[Mapping[str, int]] = {BULK: 200, TRAINING: 500}
+POLL_MS: Final[Mapping[str, int]] = {PLANNING: 100, BULK: 200, TRAINING: 500}
 DELAY_CAPACITY: Final = 256
 DELAY_POLL_MS: Final = 500
 # So that a message taken from any queue finds a thread.

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from offshelf.core.jobs import TERMINAL, JobState
+from offshelf.core.pace import left_s
 from offshelf.errors import CapacityError, UnknownName
 from offshelf.queue.connection import text, translated
 from offshelf.queue.event_ids import check_event_id
@@ -104,7 +105,16 @@ class RedisEvents:
 
 def _event(fields: dict[Any, Any]) -> dict[str, Any]:
     data: dict[str, Any] = {text(name): text(value) for name, value in fields.items()}
-    for name in ("total", "done", "failed", "error", "result"):
+    for name in ("total", "done", "failed", "reused", "images_per_s", "error", "result"):
         if name in data:
             data[name] = json.loads(data[name])
-    return data
+    computed = data.get("done", 0) - data.get("reused", 0)
+    return {**data, "computed": computed, "left_s": _left_s(data)}
+
+
+def _left_s(data: dict[str, Any]) -> float | None:
+    """How long the rest of the job takes, as it went at this event; None where nobody can tell."""
+    if data.get("state") in TERMINAL:
+        return None
+    ended = data.get("done", 0) + data.get("failed", 0)
+    return left_s(data.get("total", 0), ended, data.get("images_per_s"))

@@ -20,11 +20,17 @@ class Jobs(Protocol):
     """Job records: state, counts and events. Every method raises DependencyError without Redis."""
 
     def create(
-        self, kind: str, owner: str, params: Mapping[str, Any], idempotency_key: str | None = None
+        self,
+        kind: str,
+        owner: str,
+        params: Mapping[str, Any],
+        idempotency_key: str | None = None,
+        total: int = 0,
     ) -> tuple[Job, bool]:
         """A new queued job, or the first one of that key; whether it is new.
 
-        The same key with other params raises JobConflict.
+        The same key with other params raises JobConflict. `total` is how many items it will have,
+        as far as that is known.
         """
         ...
 
@@ -34,6 +40,10 @@ class Jobs(Protocol):
 
     def list(self, owner: str, after: str | None, limit: int) -> tuple[Sequence[Job], bool]:
         """Newest first, from the job after `after`; whether there are more."""
+        ...
+
+    def open(self, owner: str) -> Sequence[Job]:
+        """The jobs of an owner that have not ended, in no order."""
         ...
 
     def advance(
@@ -56,8 +66,20 @@ class Jobs(Protocol):
         """Say how many items and shards the job has; a repeat changes nothing."""
         ...
 
-    def shard_done(self, job_id: str, shard: int, done: int, failed: int) -> bool:
-        """Count a finished shard once, however often it is told; whether all are finished now."""
+    def shard_done(
+        self,
+        job_id: str,
+        shard: int,
+        done: int,
+        failed: int,
+        *,
+        reused: int = 0,
+        took_s: float = 0.0,
+    ) -> bool:
+        """Count a finished shard once, however often it is told; whether all are finished now.
+
+        `reused` of those done were there already, the others were computed in `took_s`.
+        """
         ...
 
     def tried(self, job_id: str, step: str) -> int:

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from offshelf.core.jobs import ENTERED_FROM, TERMINAL, Job, JobState, check_transition
+from offshelf.core.pace import SPELLS_KEPT, Spell, images_per_s
 from offshelf.errors import ErrorInfo, JobConflict, UnknownName
 from offshelf.queue import scripts
 from offshelf.queue.connection import PREFIX, text, translated
@@ -35,6 +36,11 @@ def tries_key(job_id: str) -> str:
     return f"{record_key(job_id)}:tries"
 
 
+def pace_key(job_id: str) -> str:
+    """List: the latest spells of work on the job, as `core.pace.Spell` writes them."""
+    return f"{record_key(job_id)}:pace"
+
+
 def events_key(job_id: str) -> str:
     """Stream: one entry a change; see `events.py` for its fields."""
     return f"{record_key(job_id)}:events"
@@ -49,6 +55,10 @@ WAITING_TO_TRAIN: Final = "waiting to train"
 def owner_key(owner: str) -> str:
     """Sorted set: the ids of an owner's jobs, all with score 0. Ids sort by time of creation."""
     return f"{PREFIX}jobs:{owner}"
+
+
+# Start of the name of a set, which ends with the owner: ids of the jobs that have not ended.
+OPEN_PREFIX: Final = f"{PREFIX}jobs-open:"
 
 
 def idempotency_key(owner: str, key: str) -> str:
@@ -81,9 +91,17 @@ class RedisJobs:
         self._tried = client.register_script(scripts.TRIED)
 
     def create(
-        self, kind: str, owner: str, params: Mapping[str, Any], idempotency_key: str | None = None
+        self,
+        kind: str,
+        owner: str,
+        params: Mapping[str, Any],
+        idempotency_key: str | None = None,
+        total: int = 0,
     ) -> tuple[Job, bool]:
-        """A new queued job, or the first one of that key; whether it is new."""
+        """A new queued job, or the first one of that key; whether it is new.
+
+        `total` is how many items it will have, as far as that is known.
+        """
         now_s = self._clock()
         # Sorts by time: the index needs no scores and a cursor outlives the job it names.
         job = Job(
@@ -94,6 +112,7 @@ class RedisJobs:
             params=dict(params),
             created_s=now_s,
             stage="queued",
+            total=total,
         )
         first = self._first(job, idempotency_key)
         return (job, True) if first == job.id else (self.get(first, owner), False)
@@ -109,6 +128,7 @@ class RedisJobs:
                 owner_key(job.owner),
                 _idempotency(job.owner, key),
                 UNSURE_KEY,
+                OPEN_PREFIX + job.owner,
             ],
             [job.id, digest, self._ttl_s, _json(job.created_s), *_pairs(_encode(job))],
         )
@@ -154,6 +174,16 @@ class RedisJobs:
             if gone:
                 self._client.zrem(owner_key(owner), *gone)
         return [_decode(fields) for fields in records if fields]
+
+    def open(self, owner: str) -> Sequence[Job]:
+        """The jobs of an owner that have not ended, in no order."""
+        with translated():
+            members: Any = self._client.smembers(OPEN_PREFIX + owner)
+            ids = [text(member) for member in members]
+            jobs = self._records(owner, ids)
+            if gone := set(ids) - {job.id for job in jobs}:
+                self._client.srem(OPEN_PREFIX + owner, *gone)
+        return jobs
 
     def advance(
         self,
@@ -233,7 +263,9 @@ class RedisJobs:
                 events_key(job_id),
                 shards_key(job_id),
                 tries_key(job_id),
+                pace_key(job_id),
                 UNSURE_KEY,
+                OPEN_PREFIX,
             ],
             [
                 job_id,
@@ -253,10 +285,33 @@ class RedisJobs:
         """Say how many items and shards the job has; a repeat changes nothing."""
         self._run(self._plan, [record_key(job_id), events_key(job_id)], [stage, total, shards])
 
-    def shard_done(self, job_id: str, shard: int, done: int, failed: int) -> bool:
-        """Count a finished shard once, however often it is told; whether all are finished now."""
-        keys = [record_key(job_id), events_key(job_id), shards_key(job_id)]
-        return bool(self._run(self._shard_done, keys, [shard, done, failed]))
+    def shard_done(
+        self,
+        job_id: str,
+        shard: int,
+        done: int,
+        failed: int,
+        *,
+        reused: int = 0,
+        took_s: float = 0.0,
+    ) -> bool:
+        """Count a finished shard once, however often it is told; whether all are finished now.
+
+        `reused` of those done were there already, the others were computed in `took_s`.
+        """
+        spell = Spell(self._clock(), took_s, done + failed - reused) if took_s > 0 else None
+        rate = self._rate(job_id, spell) if spell else None
+        keys = [record_key(job_id), events_key(job_id), shards_key(job_id), pace_key(job_id)]
+        told = "" if rate is None else _json(round(rate, 3))
+        spelled = str(spell) if spell else ""
+        args: list[str | int] = [shard, done, failed, reused, spelled, told, SPELLS_KEPT]
+        return bool(self._run(self._shard_done, keys, args))
+
+    def _rate(self, job_id: str, latest: Spell) -> float | None:
+        """Images a second with the latest spell; one that another worker tells now is not in it."""
+        with translated():
+            known: Any = self._client.lrange(pace_key(job_id), 1 - SPELLS_KEPT, -1)
+        return images_per_s([*(Spell.parse(text(one)) for one in known), latest])
 
     def tried(self, job_id: str, step: str) -> int:
         """Count a try of a step of the job; how many there were since it last ended cleanly."""
@@ -287,7 +342,7 @@ def _pairs(fields: Mapping[str, str]) -> list[str]:
 
 
 _TEXT: Final = ("id", "kind", "owner", "state", "stage")
-_COUNTS: Final = ("total", "done", "failed", "attempts")
+_COUNTS: Final = ("total", "done", "failed", "reused", "attempts")
 
 
 def _encode(job: Job) -> dict[str, str]:
@@ -304,9 +359,9 @@ def _encode(job: Job) -> dict[str, str]:
 def _decode(raw: Mapping[Any, Any]) -> Job:
     fields = {text(name): text(value) for name, value in raw.items()}
     data: dict[str, Any] = {name: fields[name] for name in _TEXT if name != "state"}
-    data.update({name: int(fields[name]) for name in _COUNTS})
+    data.update({name: int(fields.get(name, 0)) for name in _COUNTS})
     data.update({name: json.loads(fields[name]) for name in ("params", "result", "created_s")})
-    for name in ("started_s", "finished_s"):
+    for name in ("started_s", "finished_s", "images_per_s"):
         data[name] = json.loads(fields.get(name, "null"))
     error = json.loads(fields.get("error", "null"))
     return Job(

@@ -30,13 +30,16 @@ class Step(StrEnum):
     TRAIN = "train"
 
 
+# Short steps have a queue of their own: one that ends a job, or finds that its features are all
+# there, does not stand behind a thousand shards of another job.
+PLANNING: Final = "planning"
 BULK: Final = "bulk"
 TRAINING: Final = "training"
 
 QUEUE_OF: Final = {
-    Step.START: BULK,
+    Step.START: PLANNING,
     Step.SHARD: BULK,
-    Step.FINISH: BULK,
+    Step.FINISH: PLANNING,
     Step.TRAIN: TRAINING,
 }
 # Lower runs first among what a worker holds: what ends a job before what begins another.

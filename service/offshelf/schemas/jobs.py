@@ -9,7 +9,12 @@ from offshelf.schemas.base import ErrorBody, Strict
 
 
 class JobBody(Strict):
-    """A job as the API shows it."""
+    """A job as the API shows it.
+
+    `done` and `failed` of `total` images have come to their end. Of those done, `reused` were
+    there already and `computed` are new; they come at `images_per_s`, measured over the latest
+    shards, and at that rate the rest takes `left_s`.
+    """
 
     id: str
     kind: str
@@ -26,3 +31,7 @@ class JobBody(Strict):
     error: ErrorBody | None
     result: dict[str, Any]
     links: dict[str, str]
+    reused: int = 0
+    computed: int = 0
+    images_per_s: float | None = None
+    left_s: float | None = None

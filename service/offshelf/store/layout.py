@@ -28,9 +28,39 @@ def description(owner: str, dataset_id: str) -> str:
     return f"owners/{owner}/descriptions/{dataset_id}.json"
 
 
-def shard(dataset_id: str, fingerprint: str, index: int) -> str:
+def shard(dataset_id: str, shelf: str, index: int) -> str:
     """The features of one shard of a dataset under one FeatureSpec (safetensors)."""
-    return f"features/{dataset_id}/{fingerprint}/{index:06d}.safetensors"
+    return f"{shards(dataset_id, shelf)}/{index:06d}.safetensors"
+
+
+def shards(dataset_id: str, shelf: str) -> str:
+    """The folder of the shards of a dataset under one FeatureSpec."""
+    return f"features/{dataset_id}/{shelf}"
+
+
+def extracted(owner: str, shelf: str, dataset_id: str) -> str:
+    """A mark: features of a dataset were begun under a FeatureSpec, so rows may be there."""
+    return f"{extracted_datasets(owner, shelf)}/{dataset_id}"
+
+
+def extracted_datasets(owner: str, shelf: str) -> str:
+    """The folder of the marks of an owner's datasets with features under a FeatureSpec."""
+    return f"owners/{owner}/extracted/{shelf}"
+
+
+def reuse(owner: str, job_id: str) -> str:
+    """For each item of a job's dataset, where its row stands among those of other datasets."""
+    return f"owners/{owner}/reuse/{job_id}.npz"
+
+
+def use(dataset_id: str, shelf: str, owner: str, feature_set_id: str) -> str:
+    """A mark: a feature set has these shards."""
+    return f"{uses(dataset_id, shelf)}/{owner}/{feature_set_id}"
+
+
+def uses(dataset_id: str, shelf: str) -> str:
+    """The folder of the marks of the feature sets that have these shards."""
+    return f"uses/{dataset_id}/{shelf}"
 
 
 def shard_plan(dataset_id: str) -> str:

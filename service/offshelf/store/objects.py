@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -29,12 +28,11 @@ Backend: TypeAlias = LocalStore | MemoryStore | S3Store
 # who race write the same bytes.
 MAX_CONDITIONAL_BYTES: Final = 64 << 20
 
+# How the errors of a store without room read: of a disk, of a quota, of S3 (MinIO, Ceph).
+NO_ROOM: Final = ("no space left", "quota", "storagefull", "insufficientstorage", "os error 27", "os error 28")
+
 # Nobody waits for an object store longer than this; jobs and clients try again later.
 S3_RETRY: Final[RetryConfig] = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
-
-# A disk is full, a quota is used up, a file would be larger than this process may have it.
-NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-FULL: Final = "the store is full: make space, then submit again; what is done is kept"
 
 
 class ObjectStore:
@@ -133,14 +131,9 @@ def _translated(what: str, where: str) -> Iterator[None]:
         raise UnknownName(f"there is no {what}") from error
     except (BaseError, OSError) as error:
         message = f"cannot use {where}: {_first_line(error)}"
-        public = FULL if _is_full(error) else "the store is away; the log has more"
+        full = any(sign in str(error).lower() for sign in NO_ROOM)
+        public = "the store is full" if full else "the store is away; the log has more"
         raise DependencyError(message, public=public) from error
-
-
-def _is_full(error: Exception) -> bool:
-    """Whether the system refused a write for want of space; obstore has its number in the text."""
-    text = str(error)
-    return any(f"(os error {number})" in text for number in NO_SPACE)
 
 
 def _first_line(error: Exception) -> str:

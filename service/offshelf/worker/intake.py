@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -18,6 +19,7 @@ from offshelf.errors import (
     WorkerError,
 )
 from offshelf.queue.messages import ImageReply, TapRow
+from offshelf.worker.content_cache import ContentCache
 from offshelf.worker.planning import weights_body
 from offshelf.worker.replies import ReplySender
 from offshelf.worker.resolving import Resolving
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from offshelf.engine.interface import Features
     from offshelf.queue.interface import Inbox
     from offshelf.queue.messages import ImageRequest
+    from offshelf.worker.content_cache import Content
     from offshelf.worker.health import Health
     from offshelf.worker.interface import Duty, Extractor
     from offshelf.worker.metrics import WorkerMetrics
@@ -59,11 +62,13 @@ class Intake:
         duty: Duty,
         clock: Callable[[], float] = time.time,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
+        cache: ContentCache | None = None,
     ) -> None:
         self._inbox = inbox
         self._max_answer_bytes = max_answer_bytes
         self._extractor = extractor
         self._metrics = metrics
+        self._cache = cache or ContentCache(None, metrics)
         self._max_inflight = max_inflight
         # Of one backbone that is not loaded yet: there is room for others beside it.
         self._share = max(1, max_inflight // 4)
@@ -72,6 +77,7 @@ class Intake:
         self._room = threading.Condition()
         self._inflight = 0
         self._answered = 0
+        self._proofs = 0
         self._duty = duty
         self._resolving = Resolving(extractor, self._start, self._refuse)
         self._replies = ReplySender(inbox, health)
@@ -87,6 +93,11 @@ class Intake:
     def answered(self) -> int:
         """Images answered since the start."""
         return self._answered
+
+    @property
+    def proofs(self) -> int:
+        """Images that came back from the device, or from being decoded, since the start."""
+        return self._proofs
 
     def start(self) -> None:
         """Begin to take requests."""
@@ -164,9 +175,16 @@ class Intake:
             self._resolving.add(request)
 
     def _start(self, requests: Sequence[ImageRequest], plan: Plan) -> None:
+        """Answer what is known, and send the others to the device."""
         template = _Template.of(plan)
-        for request in requests:
-            self._submit(request, plan, template)
+        contents = self._contents(requests)
+        known = self._cache.find(template.fingerprints, contents)
+        for place, request in enumerate(requests):
+            features = known[place] if known else None
+            if features is not None:
+                self._answer(request, template.fill(request, features))
+            else:
+                self._submit(request, plan, template, contents[place] if contents else None)
 
     def _refuse(self, requests: Sequence[ImageRequest], error: Exception) -> None:
         if not requests:
@@ -202,7 +220,15 @@ class Intake:
                 "images at a time, for fewer taps, or for pool=avg"
             )
 
-    def _submit(self, request: ImageRequest, plan: Plan, template: _Template) -> None:
+    def _contents(self, requests: Sequence[ImageRequest]) -> list[Content]:
+        """By what the cache knows the images; empty where there is no use in that."""
+        if not self._cache.on:
+            return []
+        return [(hashlib.sha256(request.image).hexdigest(), None) for request in requests]
+
+    def _submit(
+        self, request: ImageRequest, plan: Plan, template: _Template, content: Content | None
+    ) -> None:
         try:
             self._check_answer(request, plan)
             future = self._extractor.submit(
@@ -211,14 +237,21 @@ class Intake:
         except Exception as error:  # noqa: BLE001 - every request taken is answered
             self._answer(request, self._failed(request, error))
             return
-        future.add_done_callback(lambda done: self._finish(request, template, done))
+        future.add_done_callback(lambda done: self._finish(request, template, content, done))
 
     def _finish(
-        self, request: ImageRequest, template: _Template, done: Future[dict[str, Features]]
+        self,
+        request: ImageRequest,
+        template: _Template,
+        content: Content | None,
+        done: Future[dict[str, Features]],
     ) -> None:
+        self._proofs += 1
         error = WorkerError("the image was dropped") if done.cancelled() else done.exception()
         if error is None:
             reply = template.fill(request, done.result())
+            if content is not None:
+                self._cache.keep(template.fingerprints, [(content, done.result())])
         else:
             reply = self._failed(request, error)
         self._answer(request, reply)
@@ -253,6 +286,11 @@ class _Template:
         specs = {tap: (spec.to_dict(), spec.fingerprint) for tap, spec in plan.specs.items()}
         weights = weights_body(plan.resident.weights).model_dump()
         return cls(plan.resident.card.name, weights, specs)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """By tap."""
+        return {tap: fingerprint for tap, (_, fingerprint) in self.specs.items()}
 
     def fill(self, request: ImageRequest, features: dict[str, Features]) -> ImageReply:
         return ImageReply(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from offshelf.core.batching import Lane
     from offshelf.core.boxes import Box
     from offshelf.core.routing import Takes
+    from offshelf.engine.company import Company
     from offshelf.engine.extractor import Plan
     from offshelf.engine.interface import Features
     from offshelf.schemas.features import FeatureParams
@@ -65,10 +66,12 @@ class Extractor(Protocol):
         lane: Lane,
         deadline_s: float | None = None,
         box: Box | None = None,
+        company: Company | None = None,
     ) -> Future[dict[str, Features]]:
         """Take an image; the features come by tap name. Cancelling it before it runs drops it.
 
-        With a `box` that part of it is the image. `deadline_s` is Unix time.
+        With a `box` that part of it is the image. `deadline_s` is Unix time. Images of a `company`
+        run in one batch, in the order in which they came here, and nobody else with them.
         """
         ...
 

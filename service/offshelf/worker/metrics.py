@@ -38,6 +38,7 @@ class WorkerMetrics:
         self._batch = self._histogram("batch_size", "Network inputs in a batch.", _IMAGES)
         self._images = self._counter("images", "Interactive images by outcome.", ["outcome"])
         self._items = self._counter("job_items", "Job items by outcome.", ["outcome"])
+        self._cache = self._counter("cache", "Images looked for in the content cache.", ["outcome"])
         self._dead = Gauge(
             "offshelf_dead_letters",
             "Messages given up and kept for a look.",
@@ -74,10 +75,16 @@ class WorkerMetrics:
         """An interactive image ended: `ok`, or the code of its error."""
         self._images.labels(outcome).inc()
 
-    def job_items(self, done: int, failed: int) -> None:
-        """A shard of a job ended with so many good and bad images."""
+    def job_items(self, done: int, failed: int, reused: int = 0) -> None:
+        """A shard ended: so many rows computed, images that failed, rows that were there."""
         self._items.labels("done").inc(done)
         self._items.labels("failed").inc(failed)
+        self._items.labels("reused").inc(reused)
+
+    def cached(self, hits: int, misses: int) -> None:
+        """So many images were found in the content cache, and so many were not."""
+        self._cache.labels("hit").inc(hits)
+        self._cache.labels("miss").inc(misses)
 
     def dead_letters(self, queue: str, count: int) -> None:
         """So many messages of a queue were given up; the same number at every worker."""

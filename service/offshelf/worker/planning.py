@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from offshelf.errors import DependencyError, InvalidParameter, WorkerError
 from offshelf.schemas.base import WeightsBody
-from offshelf.schemas.feature_sets import FEATURE_SET, FeatureSetRequest
+from offshelf.schemas.feature_sets import FEATURE_SET, FeatureSetRequest, shelf_of
 from offshelf.schemas.features import FeatureParams
 from offshelf.schemas.heads import HEAD, HeadRequest
 from offshelf.worker.lesson import lesson_of
@@ -31,17 +33,20 @@ class Pinned:
     specs: dict[str, dict[str, Any]]
     fingerprints: dict[str, str]
     shard_images: int
+    deterministic: bool = False
 
     @classmethod
     def of(cls, job: Job) -> Pinned:
         """Read it back; WorkerError for a job that was not started."""
         try:
-            return cls(**{name: job.result[name] for name in cls.__slots__})
+            deterministic = bool(job.params.get("deterministic"))
+            known = {name: job.result[name] for name in cls.__slots__ if name != "deterministic"}
+            return cls(**known, deterministic=deterministic)
         except KeyError as error:
             raise WorkerError(f"job {job.id} was never planned: no {error}") from error
 
     @classmethod
-    def from_plan(cls, plan: Plan, shard_images: int) -> Pinned:
+    def from_plan(cls, plan: Plan, shard_images: int, *, deterministic: bool = False) -> Pinned:
         """What a plan of the extractor means."""
         return cls(
             backbone=plan.resident.card.name,
@@ -49,7 +54,21 @@ class Pinned:
             specs={tap: spec.to_dict() for tap, spec in plan.specs.items()},
             fingerprints={tap: spec.fingerprint for tap, spec in plan.specs.items()},
             shard_images=shard_images,
+            deterministic=deterministic,
         )
+
+    @property
+    def shelves(self) -> dict[str, str]:
+        """Where the shards of each tap stand in the store."""
+        return {
+            tap: shelf_of(fingerprint, deterministic=self.deterministic)
+            for tap, fingerprint in self.fingerprints.items()
+        }
+
+    def feature_set_id(self, dataset_id: str) -> str:
+        """The id of the features of a dataset: what they are, so that nobody makes them twice."""
+        text = json.dumps([dataset_id, self.shelves], sort_keys=True, separators=(",", ":"))
+        return f"features-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
     def hold_to(self, plan: Plan) -> None:
         """DependencyError, so that another worker gets a try, unless it gives these features."""
@@ -89,8 +108,8 @@ def head_id_of(job: Job) -> str:
 
 
 def feature_set_id_of(job: Job) -> str:
-    """The id of a job's feature set: the same in every run of the job."""
-    return f"features-{job.id}"
+    """The id of a job's feature set: the same in every run of the job, and of any other like it."""
+    return Pinned.of(job).feature_set_id(request_of(job).dataset)
 
 
 def check_request(dataset: Dataset, description: Description | None, request: Request) -> None:

@@ -165,14 +165,14 @@ class WorkerProcess:
 
     def _watch_device(self) -> None:
         """Until the end: the canary unless answers prove that all is well."""
-        answered = self._intake.answered
+        proofs = self._intake.proofs
         while not self._health.ended:
             suspected = self._health.wait(self._timing.canary_s)
             # Nothing to do, or what there is hangs: a forward pass may never return.
-            unproven = self._intake.inflight == 0 or self._intake.answered == answered
+            unproven = self._intake.inflight == 0 or self._intake.proofs == proofs
             if not self._health.ended and (suspected or unproven):
                 self._try_canary()
-            answered = self._intake.answered
+            proofs = self._intake.proofs
 
     def _try_canary(self) -> None:
         try:

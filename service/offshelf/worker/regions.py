@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
-
-from offshelf.core.batching import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import Future
 
     from offshelf.core.boxes import Box
-    from offshelf.engine.extractor import Plan
     from offshelf.engine.interface import Features
-    from offshelf.worker.interface import Extractor
+    from offshelf.schemas.datasets import Dataset
+    from offshelf.worker.content_cache import Content
 
 # An entry a region: its features to come, by tap, or None for one that the sample lacks.
 Parts: TypeAlias = "Sequence[Future[dict[str, Features]] | None]"
@@ -23,13 +22,28 @@ Parts: TypeAlias = "Sequence[Future[dict[str, Features]] | None]"
 WHOLE: Final[tuple[Literal["whole"]]] = ("whole",)
 
 
-def submitted(
-    extractor: Extractor, image: bytes, plan: Plan, box: Box | Literal["whole"] | None
-) -> Future[dict[str, Features]] | None:
-    """Send a region of an image to the device; None for one that is not there."""
-    if box is None:
-        return None
-    return extractor.submit(image, plan, Lane.BULK, box=None if box == "whole" else box)
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of the image of an item, or all of it (`box` None)."""
+
+    number: int
+    sha256: str
+    box: Box | None
+
+    @property
+    def content(self) -> Content:
+        """What its features depend on, beside the FeatureSpec."""
+        return self.sha256, self.box
+
+
+def regions_of(dataset: Dataset, numbers: Sequence[int]) -> list[Region]:
+    """The regions of some items, one item's after the other's; without those that are not there."""
+    return [
+        Region(number, dataset.items[number].sha256, None if box == "whole" else box)
+        for number in numbers
+        for box in dataset.items[number].boxes or WHOLE
+        if box is not None
+    ]
 
 
 def joined(parts: Parts) -> dict[str, Features]:

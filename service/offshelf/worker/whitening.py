@@ -38,7 +38,7 @@ def fit_whitening(
     tap = chosen_tap(features, request.tap)
     spec = FeatureSpec.from_dict(features.specs[tap])
     with trainer.workdir() as folder:
-        fitted = _fitted(store, trainer, features, spec, request, Path(folder), check)
+        fitted = _fitted(store, trainer, features, tap, spec, request, Path(folder), check)
     whitening = Whitening.of(fitted.mean, fitted.matrix, spec)
     card = Transform(
         id=whitening.digest,
@@ -65,12 +65,13 @@ def _fitted(
     store: Store,
     trainer: Trainer,
     features: FeatureSet,
+    tap: str,
     spec: FeatureSpec,
     request: TransformRequest,
     workdir: Path,
     check: Callable[[], None],
 ) -> Fitted:
-    place = (features.dataset, spec.fingerprint, features.shards)
+    place = (features.dataset, features.shelf(tap), features.shards)
     rows = len(read_matrix(store, *place, features.total, workdir / "X.npy").kept)
     if not rows:
         raise InvalidParameter(f"feature set {features.id} has no features")

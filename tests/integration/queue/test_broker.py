@@ -17,13 +17,14 @@ from dramatiq import Worker
 from offshelf.core.jobs import JobState
 from offshelf.errors import DependencyError, WorkerError
 from offshelf.heads import whitening
+from offshelf.heads.features import read_shards
 from offshelf.heads.model import load_card
 from offshelf.queue import broker as broker_module
 from offshelf.queue import connection
-from offshelf.queue.broker import Attempts, JobBroker
+from offshelf.queue.broker import CAPACITY, Attempts, JobBroker
 from offshelf.queue.embedded import EmbeddedValkey
 from offshelf.queue.jobs import RedisJobs
-from offshelf.queue.tasks import BULK, DramatiqJobQueue, Step, declare_actors
+from offshelf.queue.tasks import BULK, PLANNING, DramatiqJobQueue, Step, declare_actors
 from offshelf.worker.metrics import WorkerMetrics
 from offshelf.worker.steps import JobSteps
 from offshelf.worker.training import Trainer
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import redis
+
+    from offshelf.core.jobs import Job
+    from offshelf.schemas.datasets import Dataset
 
 
 class Rig:
@@ -244,7 +248,7 @@ def test_a_step_that_crashed_its_worker_too_often_is_not_started_again(rig: Rig)
     assert error is not None
     assert error.code == "job_failed"
     assert "started 3 times" in error.message
-    rig.until(lambda: rig.broker.dead_letters(BULK) == 1)
+    rig.until(lambda: rig.broker.dead_letters(PLANNING) == 1)
 
 
 def test_a_running_extraction_is_cancelled(rig: Rig) -> None:
@@ -295,8 +299,8 @@ def test_messages_that_a_lost_connection_swallowed_are_found_again(rig: Rig) -> 
     rig.worker.pause()
     job, _ = rig.jobs.create("feature_set", "default", {"dataset": "none"})
     rig.queue.submit(job)
-    assert rig.broker.do_fetch(BULK, 1)
-    rig.broker.consume(BULK)  # what the consumer thread does once Redis is back
+    assert rig.broker.do_fetch(PLANNING, 1)
+    rig.broker.consume(PLANNING)  # what the consumer thread does once Redis is back
     rig.worker.resume()
     rig.wait(job.id, JobState.FAILED, timeout_s=10)
 
@@ -347,7 +351,7 @@ def test_cancel_ends_a_training_that_runs_in_its_child(
         f"import os, pathlib, time\npathlib.Path({str(pid_file)!r}).write_text(str(os.getpid()))\n"
         "time.sleep(600)\n"
     )
-    rig.steps._trainer = Endless(
+    rig.steps._heads._trainer = Endless(
         timeout_s=60, environment={**os.environ, "PYTHONPATH": str(tmp_path)}
     )
     rig.worker.start()
@@ -376,3 +380,122 @@ def test_a_queue_needs_no_actors_and_refuses_when_redis_is_away(tmp_path: Path) 
     broker = JobBroker(client, heartbeat_timeout_s=5.0, maintenance_chance=1)
     with pytest.raises(DependencyError):
         DramatiqJobQueue(broker).enqueue(Step.START, "job")
+
+
+def posted(rig: Rig, dataset: Dataset, **params: object) -> Job:
+    """A feature set's job, ended well."""
+    job_id = rig.post("feature_set", dataset=dataset.id, **params)
+    assert rig.wait(job_id, JobState.SUCCEEDED, JobState.FAILED) is JobState.SUCCEEDED
+    return rig.jobs.get(job_id)
+
+
+def test_the_same_set_ends_its_job_at_once_even_behind_a_long_job(rig: Rig) -> None:
+    dataset = put_dataset(rig.store, separable(6))
+    first = posted(rig, dataset, taps=["fc7"])
+    assert (first.result["reused"], first.result["computed"]) == (0, 12)
+    rig.extractor.hold.clear()
+    busy = rig.post("feature_set", dataset=put_dataset(rig.store, separable(60, 1)).id)
+    rig.until(lambda: rig.jobs.get(busy).total == 120)
+    again = posted(rig, dataset, taps=["fc7"])
+    assert again.result["feature_set"] == first.result["feature_set"]
+    assert (again.total, again.done, again.reused) == (12, 12, 12)
+    assert not rig.jobs.get(busy).finished
+
+
+def test_a_cancelled_job_posted_again_computes_only_what_is_missing(rig: Rig) -> None:
+    dataset = put_dataset(rig.store, separable(20))
+    whole = rig.extractor.submit
+
+    def submit(*args, **more):  # the first shards go through
+        if rig.extractor.submitted >= 12:
+            rig.extractor.hold.clear()
+        return whole(*args, **more)
+
+    rig.extractor.submit = submit
+    job_id = rig.post("feature_set", dataset=dataset.id, taps=["fc7"])
+    rig.until(lambda: rig.jobs.get(job_id).done > 0 and not rig.extractor.hold.is_set())
+    rig.jobs.cancel(job_id, "default")
+    assert rig.wait(job_id, JobState.CANCELLED, timeout_s=10) is JobState.CANCELLED
+    done = rig.jobs.get(job_id).done
+    rig.extractor.submit = whole
+    rig.extractor.hold.set()
+    rig.until(lambda: not rig.extractor._pool._work_queue.qsize())
+    before = rig.extractor.submitted
+    again = posted(rig, dataset, taps=["fc7"])
+    assert again.reused >= done > 0
+    assert again.reused + again.result["computed"] == again.done == 40
+    assert rig.extractor.submitted - before == again.result["computed"]
+    assert max(Counter(rig.store.writes).values()) == 1
+
+
+def test_a_new_version_of_a_dataset_takes_the_rows_of_the_old(rig: Rig) -> None:
+    images = separable(9)
+    old = put_dataset(rig.store, images)
+    posted(rig, old, taps=["fc7", "conv5"])
+    images["dark"] = images["dark"][2:] + separable(3, seed=5)["dark"]
+    new = put_dataset(rig.store, images)
+    before = rig.extractor.submitted
+    job = posted(rig, new, taps=["fc7", "conv5"])
+    assert job.result["sources"] == [old.id]
+    assert (job.reused, job.result["computed"]) == (16, 3)
+    assert rig.extractor.submitted - before == 3
+    shelf = job.result["fingerprints"]["fc7"]
+    found = np.concatenate([shard.rows for shard in read_shards(rig.store, new.id, shelf, 5)])
+    wanted = [features_of(image, "fc7") for image in images["bright"] + images["dark"]]
+    np.testing.assert_array_equal(found, np.stack(wanted))
+
+
+def test_two_jobs_for_one_set_at_once_write_every_shard_once(rig: Rig) -> None:
+    dataset = put_dataset(rig.store, separable(30))
+    both = [rig.post("feature_set", dataset=dataset.id, taps=["fc7"]) for _ in range(2)]
+    for job_id in both:
+        assert rig.wait(job_id, JobState.SUCCEEDED, JobState.FAILED) is JobState.SUCCEEDED
+    one, other = (rig.jobs.get(job_id) for job_id in both)
+    assert one.result["feature_set"] == other.result["feature_set"]
+    assert one.done == other.done == 60
+    assert max(Counter(rig.store.writes).values()) == 1
+
+
+def test_a_worker_that_comes_later_takes_its_part(rig: Rig, url: str) -> None:
+    """The first worker holds what it took; all else is free for the second."""
+    rig.extractor.hold.clear()
+    job_id = rig.post("feature_set", dataset=put_dataset(rig.store, separable(100)).id)
+    rig.until(lambda: rig.extractor.submitted >= 4 * CAPACITY[BULK])
+    second = Rig(url)
+    second.store = rig.store
+    second.steps._features._store = rig.store
+    second.steps._features._shards._store = rig.store
+    second.steps._features._datasets = rig.steps._features._datasets
+    second.worker.start()
+    try:
+        held = 4 * CAPACITY[BULK]
+        rig.until(lambda: rig.jobs.get(job_id).done == 200 - held)
+        assert second.extractor.submitted == 200 - held
+    finally:
+        rig.extractor.hold.set()
+        rig.wait(job_id, JobState.SUCCEEDED)
+        second.close()
+
+
+def test_a_full_store_fails_the_job_with_the_reason_and_the_next_goes_on(rig: Rig) -> None:
+    dataset = put_dataset(rig.store, separable(12))
+    honest, written = rig.store.put_new, []
+
+    def put_new(key, data):
+        if key.endswith(".safetensors"):
+            if len(written) >= 2:
+                raise DependencyError("cannot use it: No space left on device", "the store is full")
+            written.append(key)
+        return honest(key, data)
+
+    rig.store.put_new = put_new
+    job_id = rig.post("feature_set", dataset=dataset.id, taps=["fc7"])
+    assert rig.wait(job_id, JobState.FAILED, JobState.SUCCEEDED) is JobState.FAILED
+    error = rig.jobs.get(job_id).error
+    assert error is not None
+    assert error.message == "the store is full"
+    assert rig.jobs.get(job_id).attempts == 3
+    rig.store.put_new = honest
+    rig.until(lambda: len(written) == 2)
+    again = posted(rig, dataset, taps=["fc7"])
+    assert (again.reused, again.result["computed"]) == (8, 16)

@@ -22,6 +22,7 @@ from offshelf.queue.jobs import (
     WAITING_TO_TRAIN,
     RedisJobs,
     events_key,
+    pace_key,
     record_key,
     shards_key,
     tries_key,
@@ -169,12 +170,12 @@ def test_all_keys_of_a_finished_job_expire(jobs: RedisJobs, state: redis.Redis) 
     jobs.advance(job_id, JobState.RUNNING)
     jobs.tried(job_id, "start")
     jobs.plan(job_id, "extracting", 1, 1)
-    jobs.shard_done(job_id, 0, 1, 0)
+    jobs.shard_done(job_id, 0, 1, 0, took_s=1.0)
     jobs.advance(job_id, JobState.SUCCEEDED)
     # A straggler brings no key back for ever.
     jobs.tried(job_id, "shard:0")
-    jobs.shard_done(job_id, 1, 1, 0)
-    for key in (record_key, events_key, shards_key, tries_key):
+    jobs.shard_done(job_id, 1, 1, 0, took_s=1.0)
+    for key in (record_key, events_key, shards_key, tries_key, pace_key):
         assert 0 < state.ttl(key(job_id)) <= 100
 
 
@@ -270,3 +271,50 @@ async def test_events_of_a_job_that_is_not_there_are_refused(url: str) -> None:
     async with connection.connect_async(url, connection.STATE) as client:
         with pytest.raises(UnknownName):
             await anext(RedisEvents(client).follow("none", "0"))
+
+
+def test_a_job_tells_its_pace_and_what_is_left(state: redis.Redis) -> None:
+    now_s = 1000.0
+    jobs = RedisJobs(state, ttl_s=100, clock=lambda: now_s)
+    job_id = new(jobs)
+    jobs.advance(job_id, JobState.RUNNING)
+    jobs.plan(job_id, "extracting", total=100, shards=10)
+    jobs.shard_done(job_id, 0, 10, 0, reused=10)
+    job = jobs.get(job_id)
+    assert (job.reused, job.images_per_s, job.left_s) == (10, None, None)
+    now_s = 1005.0
+    jobs.shard_done(job_id, 1, 9, 1, took_s=5.0)
+    assert (jobs.get(job_id).images_per_s, jobs.get(job_id).left_s) == (2.0, 40.0)
+    now_s = 9000.0  # after a pause
+    jobs.shard_done(job_id, 2, 10, 0, reused=5, took_s=2.5)
+    jobs.shard_done(job_id, 2, 10, 0, reused=5, took_s=2.5)
+    job = jobs.get(job_id)
+    assert (job.done, job.failed, job.reused) == (29, 1, 15)
+    assert job.images_per_s == 2.0
+    assert job.left_s == 35.0
+    jobs.advance(job_id, JobState.CANCELLED)
+    assert (jobs.get(job_id).left, jobs.get(job_id).left_s) == (0, None)
+
+
+async def test_events_tell_the_pace_also_when_they_are_replayed(jobs: RedisJobs, url: str) -> None:
+    job_id = new(jobs)
+    jobs.advance(job_id, JobState.RUNNING)
+    jobs.plan(job_id, "extracting", total=40, shards=4)
+    jobs.shard_done(job_id, 0, 10, 0, reused=4, took_s=3.0)
+    jobs.advance(job_id, JobState.FAILED)
+    async with connection.connect_async(url, connection.STATE) as client:
+        found = [data async for _, data in RedisEvents(client).follow(job_id, "0") if data]
+    progress = found[-2]
+    assert (progress["reused"], progress["computed"]) == (4, 6)
+    assert (progress["images_per_s"], progress["left_s"]) == (2.0, 15.0)
+    assert (found[2]["left_s"], found[-1]["left_s"]) == (None, None)
+
+
+def test_open_jobs_are_those_that_have_not_ended(jobs: RedisJobs, state: redis.Redis) -> None:
+    ids = [jobs.create("feature_set", "default", {}, total=n)[0].id for n in (1, 2, 3)]
+    jobs.create("feature_set", "other", {})
+    jobs.cancel(ids[0], "default")
+    assert sorted(job.total for job in jobs.open("default")) == [2, 3]
+    state.delete(record_key(ids[1]))
+    assert [job.id for job in jobs.open("default")] == [ids[2]]
+    assert [job.id for job in jobs.open("default")] == [ids[2]]

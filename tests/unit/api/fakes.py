@@ -112,7 +112,12 @@ class FakeJobs:
         self.failure: OffshelfError | None = None
 
     def create(
-        self, kind: str, owner: str, params: Mapping[str, Any], idempotency_key: str | None = None
+        self,
+        kind: str,
+        owner: str,
+        params: Mapping[str, Any],
+        idempotency_key: str | None = None,
+        total: int = 0,
     ) -> tuple[Job, bool]:
         if self.failure:
             raise self.failure
@@ -122,11 +127,14 @@ class FakeJobs:
                 raise JobConflict(f"Idempotency-Key {idempotency_key!r} was used for another job")
             return job, False
         job_id = f"j{len(self.records):04d}"
-        job = Job(job_id, kind, owner, JobState.QUEUED, dict(params), created_s=1000.0)
+        job = Job(job_id, kind, owner, JobState.QUEUED, dict(params), 1000.0, total=total)
         self.records[job_id] = job
         if idempotency_key is not None:
             self.keys[idempotency_key] = job_id
         return job, True
+
+    def open(self, owner: str) -> Sequence[Job]:
+        return [job for job in self.records.values() if job.owner == owner and not job.finished]
 
     def get(self, job_id: str, owner: str | None = None) -> Job:
         job = self.records.get(job_id)
@@ -162,7 +170,16 @@ class FakeJobs:
     def plan(self, job_id: str, stage: str, total: int, shards: int) -> None:
         self.records[job_id] = replace(self.get(job_id), stage=f"{stage}/{shards}", total=total)
 
-    def shard_done(self, job_id: str, shard: int, done: int, failed: int) -> bool:
+    def shard_done(
+        self,
+        job_id: str,
+        shard: int,
+        done: int,
+        failed: int,
+        *,
+        reused: int = 0,
+        took_s: float = 0.0,
+    ) -> bool:
         raise NotImplementedError("a worker's call")
 
     def update(self, job_id: str, *, stage: str, detail: Mapping[str, Any]) -> None:

@@ -44,3 +44,37 @@ async def test_feature_sets_are_listed_in_pages_and_shown(
     told = (await http.get("/v1/feature-sets/f2")).json()
     assert FeatureSet.model_validate(told) == FeatureSet.model_validate(made["f2"])
     assert told["errors"]["1"]["code"] == "invalid_image"
+
+
+def mark(ports: Ports, made: FeatureSet) -> None:
+    """The set as a worker leaves it: its shard and the mark of its use."""
+    for tap in made.fingerprints:
+        shelf = made.shelf(tap)
+        ports.store.put_new(layout.shard(made.dataset, shelf, 0), b"rows")
+        ports.store.put_new(layout.use(made.dataset, shelf, made.owner, made.id), b"")
+
+
+async def test_a_deleted_set_takes_its_shards_along_unless_another_has_them(
+    http: httpx.AsyncClient, ports: Ports
+) -> None:
+    for name in ("f1", "f2"):
+        mark(ports, stored(ports, name))
+    shard = layout.shard("ds-1", "f" * 64, 0)
+    assert (await http.delete("/v1/feature-sets/f1")).status_code == 204
+    assert (await http.get("/v1/feature-sets/f1")).status_code == 404
+    assert ports.store.exists(shard)
+    assert (await http.delete("/v1/feature-sets/f2")).status_code == 204
+    assert not ports.store.exists(shard)
+    assert (await http.delete("/v1/feature-sets/f2")).status_code == 404
+
+
+async def test_a_set_on_whose_dataset_a_job_works_is_not_deleted(
+    http: httpx.AsyncClient, ports: Ports
+) -> None:
+    mark(ports, stored(ports, "f1"))
+    job, _ = ports.jobs.create("head", "default", {"dataset": "ds-1"})
+    refused = await http.delete("/v1/feature-sets/f1")
+    assert refused.status_code == 409
+    assert job.id in refused.json()["detail"]
+    ports.jobs.cancel(job.id, "default")
+    assert (await http.delete("/v1/feature-sets/f1")).status_code == 204

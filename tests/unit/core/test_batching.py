@@ -133,3 +133,17 @@ def test_the_oldest_of_its_lane_is_in_every_batch(
     assert isinstance(decision, Run)
     oldest = {lane: next((i for i, x in enumerate(items) if x.lane is lane), None) for lane in Lane}
     assert set(oldest.values()) & set(decision.indices)
+
+
+def test_a_company_runs_whole_and_alone_whatever_the_limits() -> None:
+    friends = [Waiting(BULK, "a", 0.0, inputs=3, company=7) for _ in range(5)]
+    others = queue((BULK, "a", 0.0), (BULK, "a", 0.0))
+    mixed = [*friends[:2], others[0], *friends[2:], others[1]]
+    assert decide(mixed, 0, POLICY, {"a": 9.0}, {BULK: 9}) == Run((0, 1, 3, 4, 5), BULK)
+
+
+def test_nobody_joins_those_who_have_company() -> None:
+    lone, friend = Waiting(BULK, "a", 0.0), Waiting(BULK, "a", 0.0, company=7)
+    assert decide([lone, friend, lone], 0, POLICY, ONE) == Run((0, 2), BULK)
+    now = Waiting(NOW, "a", 0.5)
+    assert decide([friend, now], 0.5, POLICY, ONE) == Run((1,))

@@ -12,6 +12,7 @@ import numpy as np
 
 from offshelf.backbones.interface import Card, PublishedWeights, Tap
 from offshelf.core.spec import FeatureSpec, Preprocessing
+from offshelf.core.view import View
 from offshelf.engine.interface import WeightsInfo
 from offshelf.errors import InvalidImage, UnknownName, WeightsMissing
 from offshelf.schemas.datasets import Dataset, DatasetItem
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from offshelf.core.batching import Lane
     from offshelf.core.boxes import Box
+    from offshelf.engine.company import Company
     from offshelf.engine.interface import Features
     from offshelf.queue.tasks import Step
     from offshelf.schemas.features import FeatureParams
@@ -65,6 +67,7 @@ class FakeResident:
 class FakePlan:
     resident: FakeResident
     specs: dict[str, FeatureSpec]
+    view: View = field(default_factory=lambda: View.parse("center"))
     closed: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
@@ -131,6 +134,7 @@ class FakeExtractor:
         lane: Lane,
         deadline_s: float | None = None,
         box: Box | None = None,
+        company: Company | None = None,
     ) -> Future[dict[str, Features]]:
         self.submitted += 1
         if box is not None:

@@ -11,11 +11,13 @@ import pytest
 from offshelf.core.routing import Takes
 from offshelf.errors import DependencyError, WorkerError
 from offshelf.queue.messages import ImageReply, ImageRequest, TapRow
+from offshelf.worker.content_cache import ContentCache
 from offshelf.worker.health import Health
 from offshelf.worker.intake import Intake
 from offshelf.worker.metrics import WorkerMetrics
 from offshelf.worker.replies import ReplySender
 from tests.unit.worker.fakes import FakeExtractor, features_of
+from tests.unit.worker.test_content_cache import DictValues
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -91,7 +93,7 @@ class FakeDuty:
 
 
 class Rig:
-    def __init__(self, max_inflight: int = 8) -> None:
+    def __init__(self, max_inflight: int = 8, cache: ContentCache | None = None) -> None:
         self.inbox = QueueInbox()
         self.extractor = FakeExtractor()
         self.health = Health()
@@ -106,6 +108,7 @@ class Rig:
             self.duty,
             clock=lambda: 100.0,
             max_answer_bytes=1000,
+            cache=cache,
         )
 
     def send(
@@ -352,3 +355,31 @@ def test_a_slow_load_does_not_keep_those_who_have_given_up(
     rig.extractor.loading.set()
     rig.intake.drain(5)
     rig.extractor.close(5)
+
+
+def test_an_image_that_was_seen_is_answered_without_the_device() -> None:
+    values = DictValues()
+    cache = ContentCache(values, WorkerMetrics())
+    rig = Rig(cache=cache)
+    rig.intake.start()
+    rig.send(0, taps=["fc7", "conv5"])
+    first = rig.reply()
+    assert values.written.wait(20)
+    rig.send(1, taps=["fc7", "conv5"])
+    again = rig.reply()
+    assert rig.extractor.submitted == 1
+    assert (rig.intake.answered, rig.intake.proofs) == (2, 1)
+    assert again.index == 1
+    assert (again.backbone, again.weights) == (first.backbone, first.weights)
+    for tap, row in first.rows.items():
+        assert again.rows[tap].fingerprint == row.fingerprint
+        assert again.rows[tap].values.tobytes() == row.values.tobytes()
+    rig.send(2, taps=["fc7"], view="warp")
+    rig.reply()
+    assert rig.extractor.submitted == 2, "another FeatureSpec is another feature"
+    rig.send(3, image=b"bad image", taps=["fc7"])
+    rig.send(4, image=b"bad image", taps=["fc7"])
+    assert {rig.reply().error.code for _ in range(2)} == {"invalid_image"}
+    rig.intake.drain(5)
+    rig.extractor.close(5)
+    cache.close(5)

@@ -7,7 +7,9 @@ import pytest
 
 from offshelf.errors import InvalidImage
 from offshelf.schemas.features import FeatureParams
-from offshelf.worker.extraction import ShardExtraction
+from offshelf.worker.content_cache import ContentCache
+from offshelf.worker.extraction import ShardExtraction, Work
+from offshelf.worker.metrics import WorkerMetrics
 from offshelf.worker.planning import Pinned
 from tests.unit.worker.fakes import FakeExtractor, MemoryStore, features_of, put_dataset
 
@@ -24,7 +26,8 @@ def extracted(boxes: list[list[tuple[float, float, float, float] | None]], tap: 
     params = FeatureParams(taps=[tap])
     with extractor.resolve(params) as plan:
         pinned = Pinned.from_plan(plan, shard_images=8)  # type: ignore[arg-type]
-    shard = ShardExtraction(store, extractor).make(dataset, params, pinned, 0, lambda: None)
+    extraction = ShardExtraction(store, extractor, ContentCache(None, WorkerMetrics()))
+    shard = extraction.make(Work(dataset, params, pinned, 0), lambda: None).shard
     extractor.close(5)
     return shard, images
 
@@ -54,7 +57,7 @@ def test_several_regions_stand_in_a_row_and_missing_ones_are_zeros(
 def test_a_region_that_fails_is_the_error_of_its_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = FakeExtractor.submit
 
-    def submit(self, image, plan, lane, deadline_s=None, box=None):
+    def submit(self, image, plan, lane, deadline_s=None, box=None, company=None):
         if box == (9, 9, 9, 9):
             self.faults.append(InvalidImage("outside"))
         return honest(self, image, plan, lane, deadline_s, box)

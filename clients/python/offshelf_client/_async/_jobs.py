@@ -57,16 +57,21 @@ class AsyncFeatureSets:
         normalize: str = "none",
         merge: str = "mean",
         weights: str | None = None,
+        deterministic: bool = False,
         idempotency_key: str | None = None,
     ) -> AsyncJob:
         """Extract the features of a whole dataset, all taps in one pass, and keep them.
 
-        The parameters are those of `client.features`. Heads on the same features extract
-        nothing again. Raises UnknownNameError, InvalidParameterError. Example:
+        The parameters are those of `client.features`. Features that are there are not extracted
+        again, by this or by heads. `deterministic` fixes which images run together, so that runs
+        that were interrupted give the same bytes as others. Raises UnknownNameError,
+        InvalidParameterError. Example:
         `job = await client.feature_sets.create(dataset, taps=["fc6", "fc7:pre"])`.
         """
         params = feature_params(backbone, taps, view, pool, normalize, weights, merge)
         body = {"dataset": dataset if isinstance(dataset, str) else dataset.id, **params}
+        if deterministic:
+            body["deterministic"] = True
         call = submission("/v1/feature-sets", body, idempotency_key)
         return AsyncJob(self._transport, job_of(await self._transport.json(call)))
 
@@ -77,6 +82,14 @@ class AsyncFeatureSets:
         """
         call = Call("GET", at("feature-sets", feature_set_id))
         return feature_set_of(await self._transport.json(call))
+
+    async def delete(self, feature_set_id: str) -> None:
+        """Remove a feature set, and its rows where no other set has them.
+
+        Raises JobConflictError while a job works on the same dataset. Example:
+        `await client.feature_sets.delete(features.id)`.
+        """
+        await self._transport.send(Call("DELETE", at("feature-sets", feature_set_id), safe=False))
 
     async def list(self, limit: int | None = None) -> list[FeatureSet]:
         """All feature sets, or the first `limit`. Example: `await client.feature_sets.list()`."""

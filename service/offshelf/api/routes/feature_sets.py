@@ -7,13 +7,16 @@ from pathlib import PurePosixPath
 
 from fastapi import APIRouter, Response
 
+from offshelf.api.limits import admit_job
 from offshelf.api.openapi import problems
 from offshelf.api.pages import After, Id, Limit, check_id, page_of
 from offshelf.api.routes.jobs import IdempotencyKey
-from offshelf.api.services import OWNER, ServicesOf
+from offshelf.api.services import OWNER, ServicesOf, SettingsOf
 from offshelf.api.submitting import job_body, job_path, submit
 from offshelf.datasets import records
+from offshelf.errors import JobConflict
 from offshelf.heads.features import load_feature_set
+from offshelf.heads.removing import remove_feature_set
 from offshelf.schemas.base import Page
 from offshelf.schemas.feature_sets import FEATURE_SET, FeatureSet, FeatureSetRequest
 from offshelf.schemas.jobs import JobBody
@@ -27,14 +30,23 @@ router = APIRouter(prefix="/v1/feature-sets", tags=["feature sets"])
     status_code=202,
     summary="Extract the features of a dataset",
     operation_id="create_feature_set",
-    responses=problems(404, 409, 422, 503),
+    responses=problems(404, 409, 422, 429, 503),
 )
 def post_feature_set(
-    wanted: FeatureSetRequest, response: Response, services: ServicesOf, key: IdempotencyKey = None
+    wanted: FeatureSetRequest,
+    response: Response,
+    services: ServicesOf,
+    settings: SettingsOf,
+    key: IdempotencyKey = None,
 ) -> JobBody:
-    """Queue a job; `Location` says where to watch it. Features that are there are not made anew."""
-    records.load_body(services.store, OWNER, check_id("dataset", wanted.dataset))
-    job = submit(services, FEATURE_SET, wanted.model_dump(mode="json"), key)
+    """Queue a job; `Location` says where to watch it.
+
+    Features that are there are not made anew: a set that is there ends the job at once, and rows of
+    other versions of the dataset are taken over.
+    """
+    dataset = records.load_body(services.store, OWNER, check_id("dataset", wanted.dataset))
+    admit_job(services, settings, dataset.total)
+    job = submit(services, FEATURE_SET, wanted.model_dump(mode="json"), key, dataset.total)
     response.headers["Location"] = job_path(job)
     return job_body(job)
 
@@ -61,3 +73,22 @@ def list_feature_sets(
 def get_feature_set(feature_set_id: Id, services: ServicesOf) -> FeatureSet:
     """A feature set: its specs and fingerprints, which images have rows and which failed."""
     return load_feature_set(services.store, OWNER, check_id("feature set", feature_set_id))
+
+
+@router.delete(
+    "/{feature_set_id}",
+    status_code=204,
+    summary="Delete a feature set",
+    operation_id="delete_feature_set",
+    responses=problems(404, 409, 503),
+)
+def delete_feature_set(feature_set_id: Id, services: ServicesOf) -> None:
+    """Remove a feature set, and its rows where no other set has them; its dataset stays.
+
+    409 while a job works on the same dataset: it may count on the rows.
+    """
+    found = load_feature_set(services.store, OWNER, check_id("feature set", feature_set_id))
+    for job in services.jobs.open(OWNER):
+        if job.params.get("dataset") == found.dataset:
+            raise JobConflict(f"job {job.id} works on the same dataset: wait for it or cancel it")
+    remove_feature_set(services.store, found)

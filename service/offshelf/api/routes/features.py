@@ -13,6 +13,7 @@ from offshelf.api import encode, openapi
 from offshelf.api.errors import invalid
 from offshelf.api.features import INLINE_BYTES, Extraction, extract, while_connected
 from offshelf.api.images import Upload, UploadLimits, read_upload
+from offshelf.api.limits import ClientImages, client_of
 from offshelf.api.metrics import ApiMetrics
 from offshelf.api.services import (
     MetricsOf,
@@ -93,8 +94,10 @@ async def counted(
     images, request_id = upload.images, request_id_of(request)
     failed = len(images)
     try:
-        work = extract(services, images, params, request_id, settings.request_deadline_s)
-        extraction = await while_connected(request.receive, work)
+        clients: ClientImages = request.app.state.client_images
+        with clients.waiting(client_of(request), len(images)):
+            work = extract(services, images, params, request_id, settings.request_deadline_s)
+            extraction = await while_connected(request.receive, work)
         failed = sum(item.status == "error" for item in extraction.items)
     finally:
         metrics.images.labels("ok").inc(len(images) - failed)

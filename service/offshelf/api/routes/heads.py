@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from offshelf.api import openapi
 from offshelf.api.features import Extraction
 from offshelf.api.images import read_upload
+from offshelf.api.limits import admit_job
 from offshelf.api.openapi import problems
 from offshelf.api.pages import After, Id, Limit, check_id, page_of
 from offshelf.api.routes.features import counted, limits_of
@@ -47,14 +48,19 @@ router = APIRouter(prefix="/v1/heads", tags=["heads"])
     status_code=202,
     summary="Train a head",
     operation_id="create_head",
-    responses=problems(404, 409, 422, 503),
+    responses=problems(404, 409, 422, 429, 503),
 )
 def post_head(
-    wanted: HeadRequest, response: Response, services: ServicesOf, key: IdempotencyKey = None
+    wanted: HeadRequest,
+    response: Response,
+    services: ServicesOf,
+    settings: SettingsOf,
+    key: IdempotencyKey = None,
 ) -> JobBody:
     """Queue a job that extracts what is missing and trains; `Location` says where to watch it."""
-    records.load_body(services.store, OWNER, check_id("dataset", wanted.dataset))
-    job = submit(services, HEAD, wanted.model_dump(mode="json"), key)
+    dataset = records.load_body(services.store, OWNER, check_id("dataset", wanted.dataset))
+    admit_job(services, settings, dataset.total)
+    job = submit(services, HEAD, wanted.model_dump(mode="json"), key, dataset.total)
     response.headers["Location"] = job_path(job)
     return job_body(job)
 

@@ -1,0 +1,27 @@
+"""Taking a feature set out of the store, and of its shards those that nobody else has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from offshelf.store import layout
+
+if TYPE_CHECKING:
+    from offshelf.schemas.feature_sets import FeatureSet
+    from offshelf.store.interface import Store
+
+
+def remove_feature_set(store: Store, features: FeatureSet) -> None:
+    """The manifest goes first, as it is what makes the set.
+
+    Shards stay while a mark says that another set has them. Those that stay because this breaks
+    off are found by the next job on the same features.
+    """
+    store.delete(layout.feature_set(features.owner, features.id))
+    for shelf in sorted({features.shelf(tap) for tap in features.fingerprints}):
+        store.delete(layout.use(features.dataset, shelf, features.owner, features.id))
+        if any(store.keys(layout.uses(features.dataset, shelf))):
+            continue
+        store.delete(layout.extracted(features.owner, shelf, features.dataset))
+        for key in list(store.keys(layout.shards(features.dataset, shelf))):
+            store.delete(key)
