@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 RESULTS = Path(__file__).parent / "results"
-USUAL = ("served", "interactive", "heads")
+USUAL = ("served", "bulk", "interactive", "heads")
 ALL = (*USUAL, "memory")
 
 

@@ -90,7 +90,8 @@ def rate(what: str, value: float, baseline: float) -> Row:
 
 def measure(folder: Path, bound_ms: int) -> Found:
     """One service with that bound."""
-    settings = {"bulk_batch_ms": bound_ms, "worker_beat_s": BEAT_S}
+    # Without the content cache: the requests have the same photograph again and again.
+    settings = {"bulk_batch_ms": bound_ms, "worker_beat_s": BEAT_S, "cache_bytes": 0}
     data = folder / f"data-{bound_ms}"
     with Service(data, settings) as service, Client(service.url, timeout=Timeout(600)) as client:
         Caller(service.port, photograph(), BACKBONE).ask()  # loads the backbone

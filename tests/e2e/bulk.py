@@ -97,7 +97,7 @@ class Extracted:
             assert (off <= SAME * np.linalg.norm(wanted, axis=1)).all(), (tap, off.max())
 
     def assert_identical(self, other: Extracted) -> None:
-        """Byte for byte, in every file."""
+        """The other's byte for byte, in every file."""
         self.assert_same(other)
         assert self.files.keys() == other.files.keys()
         differ = [name for name, data in self.files.items() if data != other.files[name]]
@@ -114,14 +114,15 @@ def extracted(service: Service, job: Job) -> Extracted:
     items = records.load(store, OWNER, found.dataset).items
     rows: dict[str, np.ndarray] = {}
     files: dict[str, bytes] = {}
-    for tap, fingerprint in found.fingerprints.items():
-        shards = list(read_shards(store, found.dataset, fingerprint, found.shards))
+    for tap in found.fingerprints:
+        shelf = found.shelf(tap)
+        shards = list(read_shards(store, found.dataset, shelf, found.shards))
         numbers = np.concatenate([shard.kept for shard in shards])
         assert numbers.tolist() == found.kept, "rows are in the order of the items"
         good = [shard.rows.reshape(len(shard.kept), -1) for shard in shards if len(shard.kept)]
         rows[tap] = np.concatenate(good)
         for index in range(found.shards):
-            key = layout.shard(found.dataset, fingerprint, index)
+            key = layout.shard(found.dataset, shelf, index)
             files[f"{tap}/{index}"] = store.get(key)
     return Extracted(
         paths=[item.path for item in items],
@@ -143,9 +144,11 @@ class Extraction:
     dataset: Dataset
     params: Mapping[str, Any]
 
-    def start(self) -> Job:
+    def start(self, *, deterministic: bool = False) -> Job:
         """Submit the job; again and again if need be."""
-        return self.client.feature_sets.create(self.dataset, **self.params)
+        return self.client.feature_sets.create(
+            self.dataset, deterministic=deterministic, **self.params
+        )
 
     def finish(self, job: Job, within_s: float = JOB_S) -> Extracted:
         """Wait for the end, check its counts, and read what it made."""
@@ -173,10 +176,10 @@ def reach(job: Job, images: int) -> None:
 
 
 def items_by_worker(service: Service) -> Counter[str]:
-    """How many images of jobs, good and bad, every live worker has made features of, by its id."""
+    """How many images of jobs every live worker has worked on, by its id; rows found count not."""
     counts: Counter[str] = Counter()
     for sample in service.samples():
-        if sample.name == "offshelf_job_items_total":
+        if sample.name == "offshelf_job_items_total" and sample.labels["outcome"] != "reused":
             counts[sample.labels["worker"]] += int(sample.value)
     return counts
 
