@@ -28,7 +28,7 @@ COPY clients clients
 FROM source AS build-api
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv /opt/venv \
-    && pip install .
+    && pip install '.[onnx]'
 
 FROM source AS build-worker
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -38,7 +38,7 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m venv /opt/venv \
     && pip install --index-url "${TORCH_INDEX}" "torch>=2.11" "torchvision>=0.26" \
-    && pip install '.[worker]'
+    && pip install '.[worker,onnx]'
 
 FROM base AS api
 COPY --from=build-api /opt/venv /opt/venv

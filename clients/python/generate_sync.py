@@ -19,11 +19,13 @@ NAMES = {
     "AsyncBaseTransport": "BaseTransport",
     "AsyncClient": "Client",
     "AsyncDatasets": "Datasets",
+    "AsyncFeatureSet": "FeatureSet",
     "AsyncFeatureSets": "FeatureSets",
     "AsyncHead": "Head",
     "AsyncHeads": "Heads",
     "AsyncJob": "Job",
     "AsyncJobs": "Jobs",
+    "AsyncSearch": "Search",
     "AsyncTransforms": "Transforms",
     "AsyncTransport": "Transport",
     "_async": "_sync",
@@ -31,6 +33,7 @@ NAMES = {
     "aclose": "close",
     "aclosing": "closing",
     "aiter_lines": "iter_lines",
+    "aiter_bytes": "iter_bytes",
     "aread": "read",
 }
 

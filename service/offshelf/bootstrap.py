@@ -11,16 +11,20 @@ import threading
 import time
 import uuid
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from offshelf.cache.opening import open_cache
+from offshelf.datasets.interface import limits_of
+from offshelf.datasets.sources import Sources
 from offshelf.errors import DependencyError, NoWorker
 from offshelf.queue import connection
 from offshelf.queue.broker import Attempts, JobBroker
 from offshelf.queue.directory import RedisDirectory
 from offshelf.queue.embedded import EmbeddedValkey
 from offshelf.queue.events import MAX_FOLLOWERS, RedisEvents
+from offshelf.queue.in_process import InProcessJobs, InProcessQueue
 from offshelf.queue.interactive import AsyncInteractive, RedisInbox
 from offshelf.queue.jobs import RedisJobs
 from offshelf.queue.selftests import RedisSelfTests
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from offshelf.worker.metrics import WorkerMetrics
     from offshelf.worker.post import Post
     from offshelf.worker.process import WorkerProcess
+    from offshelf.worker.steps import JobSteps
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +59,8 @@ WORKER_GRACE_S: Final = 30.0
 START_FAILED: Final = 3  # the status of an API that could not start
 # For so long a process that has done its work may wait for threads that hang.
 EXIT_S: Final = 5.0
+# For so long the end of a local run waits for the batch that is on the device.
+LOCAL_CLOSE_S: Final = 10.0
 
 
 def serve(settings: Settings) -> None:
@@ -142,6 +149,7 @@ def build_api(settings: Settings, redis_url: str) -> FastAPI:
         interactive=interactive,
         directory=RedisDirectory(state),
         selftests=RedisSelfTests(state),
+        sources=Sources(settings.dataset_roots),
         resources=(asking(),),
     )
     return create_app(services, settings)
@@ -274,11 +282,66 @@ def _declare_steps(
         trainer=Trainer(settings.train_timeout_s, settings.data_dir / "scratch"),
         metrics=metrics,
         shard_images=settings.shard_images,
+        sources=Sources(settings.dataset_roots),
+        limits=limits_of(settings),
         cache=cache,
+        settings=settings,
     )
     handler = HandingOn(steps, jobs, queue, post)
     broker.add_middleware(Attempts(jobs, handler, settings.max_attempts))
     declare_actors(broker, handler)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWork:
+    """What does jobs in this process: the worker's steps over a queue in memory and a store."""
+
+    store: ObjectStore
+    jobs: InProcessJobs
+    queue: InProcessQueue
+    steps: JobSteps
+
+
+@contextmanager
+def local_work(settings: Settings, sources: Sources) -> Iterator[LocalWork]:
+    """The worker's steps in this process, without Redis and without HTTP, while the block runs.
+
+    Registered images are read where `sources` allows.
+    """
+    from offshelf.backbones.catalogue import Catalogue
+    from offshelf.engine.extractor import Extractor
+    from offshelf.engine.torch_engine import TorchEngine
+    from offshelf.heads.whitening import load as load_whitening
+    from offshelf.worker.metrics import WorkerMetrics
+    from offshelf.worker.steps import JobSteps
+    from offshelf.worker.training import Trainer
+
+    store, jobs, queue = (
+        ObjectStore.open(settings.resolved_store_url),
+        InProcessJobs(),
+        InProcessQueue(),
+    )
+    metrics = WorkerMetrics()
+    extractor = Extractor(
+        TorchEngine(settings, Catalogue(settings.weights_dir)),
+        settings,
+        whitenings=partial(load_whitening, store),
+        observer=metrics,
+    )
+    steps = JobSteps(
+        jobs=jobs,
+        store=store,
+        extractor=extractor,
+        queue=queue,
+        trainer=Trainer(settings.train_timeout_s, settings.data_dir / "scratch"),
+        metrics=metrics,
+        shard_images=settings.shard_images,
+        sources=sources,
+    )
+    try:
+        yield LocalWork(store, jobs, queue, steps)
+    finally:
+        extractor.close(LOCAL_CLOSE_S)
 
 
 def worker_health(settings: Settings) -> None:

@@ -10,12 +10,15 @@ import typer.core
 from offshelf import __version__
 from offshelf.commands import (
     datasets,
+    extract,
     extraction,
+    feature_sets,
     heads,
     jobs,
     kept_heads,
     listing,
     reproduce,
+    search,
     selftest,
     serving,
     transforms,
@@ -74,11 +77,14 @@ app.command()(serving.api)
 app.command()(serving.worker)
 app.command()(serving.health)
 app.command()(extraction.features)
+app.command()(extract.extract)
 app.command()(heads.train)
+app.command()(search.search)
 app.command()(heads.predict)
 app.command()(reproduce.reproduce)
 app.add_typer(kept_heads.heads, name="heads")
 app.add_typer(datasets.datasets, name="datasets")
+app.add_typer(feature_sets.feature_sets, name="feature-sets")
 app.add_typer(weights.weights, name="weights")
 app.add_typer(transforms.transforms, name="transforms")
 app.command()(listing.backbones)

@@ -5,13 +5,15 @@ OffshelfError
 │   ├── InvalidImage            422   ├── UnknownName            404
 │   ├── InvalidParameter        422   ├── TooLarge               413
 │   ├── FingerprintMismatch     409   ├── NotAcceptable          406
-│   ├── UnsupportedMedia        415   └── MethodNotAllowed       405
+│   ├── UnsupportedMedia        415   ├── MethodNotAllowed       405
+│   └── InUse                   409   └── RangeNotSatisfiable    416
 ├── JobError              the state of a job forbids it
 │   ├── JobConflict             409   ├── DeadlineExceeded       504
 │   ├── JobCancelled            409   └── JobFailed              500
 ├── CapacityError         429  come back later (carries Retry-After)
 ├── DependencyError       503  something we lean on is away
-│   ├── WeightsMissing          503   └── NoWorker               503
+│   ├── WeightsMissing          503   ├── NoWorker               503
+│   └── ExportPending           503
 └── WorkerError           500  our fault; the text goes to the log, not to the client
     └── DeviceLost              500
 """
@@ -92,11 +94,25 @@ class UnsupportedMedia(RequestError):
     status = 415
 
 
+class InUse(RequestError):
+    """It cannot be deleted: others need it, and the message names them."""
+
+    code = "in_use"
+    status = 409
+
+
 class MethodNotAllowed(RequestError):
     """The route exists, but not for this method."""
 
     code = "method_not_allowed"
     status = 405
+
+
+class RangeNotSatisfiable(RequestError):
+    """The range that was asked for lies behind the end of the file; the message gives its size."""
+
+    code = "range_not_satisfiable"
+    status = 416
 
 
 class JobError(OffshelfError):
@@ -189,6 +205,17 @@ class NoWorker(DependencyError):
     """No live worker has reported itself."""
 
     code = "no_worker"
+
+    @property
+    def public_message(self) -> str:
+        """All of it."""
+        return str(self)
+
+
+class ExportPending(DependencyError):
+    """The file is being written; the message says how far it is."""
+
+    code = "export_pending"
 
     @property
     def public_message(self) -> str:

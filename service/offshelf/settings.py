@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     weights_mirror: str | None = None
     offline: bool = False
 
+    # Folders and s3:// prefixes that datasets may be registered from, separated by commas.
+    dataset_sources: str = ""
+
     # The server. Loopback unless told otherwise: there is no authentication yet.
     host: str = "127.0.0.1"
     port: int = Field(8765, ge=0, le=65535)
@@ -89,6 +92,11 @@ class Settings(BaseSettings):
     def preload_names(self) -> list[str]:
         """Backbones to load at start."""
         return [name.strip() for name in self.preload.split(",") if name.strip()]
+
+    @property
+    def dataset_roots(self) -> list[str]:
+        """Where datasets may be registered from."""
+        return [root.strip() for root in self.dataset_sources.split(",") if root.strip()]
 
     @property
     def hub_cache(self) -> Path:

@@ -11,6 +11,7 @@ from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -21,15 +22,19 @@ from offshelf.backbones.imagenet import PRESET
 from offshelf.core.batching import Lane
 from offshelf.core.spec import FeatureSpec, Preprocessing
 from offshelf.core.view import View
+from offshelf.engine.decode import Limits, decode
 from offshelf.engine.extractor import Extractor
 from offshelf.engine.interface import Output
 from offshelf.engine.torch_engine import TorchEngine
 from offshelf.engine.views import view
 from offshelf.errors import InvalidImage, InvalidParameter
+from offshelf.heads import onnx_full
+from offshelf.heads.model import LinearHead
 from offshelf.schemas.features import FeatureParams
 from offshelf.settings import Settings
 from tests.reference.pictures import encode, picture
 from tests.reference.plain import forward
+from tests.unit.heads.cards import card
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -203,12 +208,30 @@ def test_one_bad_image_kills_a_bulk_run(extractor: Extractor, name: str) -> None
         assert np.linalg.norm(row - single) < 1e-5 * np.linalg.norm(single)
 
 
-def test_exported_head_predicts_differently_because_preprocessing_was_not_exported() -> None:
-    """teachablemachine-community#3, #57, #61, #118: a spec carries all of it, as plain data."""
-    spec = replace(SPEC, view="dense:256+mirror", merge="stack", normalisation="l2,power:2")
+def test_exported_head_predicts_differently_because_preprocessing_was_not_exported(
+    extractor: Extractor,
+) -> None:
+    """teachablemachine-community#3, #57, #61, #118: here the file has it, and gets raw images.
+
+    Decoded, and nothing more: resizing, cropping and normalising are in the exported graph. A
+    spec carries all of that as plain data, too.
+    """
+    image = encode(picture(9, 310, 170))
+    with extractor.resolve(FeatureParams(backbone="embednet")) as plan:
+        (spec,) = plan.specs.values()
+        row = extractor.submit(image, plan, Lane.BULK).result(60)["penultimate"]
+        coef = np.random.default_rng(0).normal(size=(3, row.size)).astype(np.float32)
+        head = LinearHead(card("head-1", spec), coef, np.zeros(3, np.float32))
+        made = onnx_full.assembled(head, plan)
+    session = onnxruntime.InferenceSession(made.SerializeToString())
+    raw = np.asarray(decode(image, Limits(1 << 20, 1 << 20)))
+    (scores,) = session.run(["scores"], {"images": raw[np.newaxis]})
+    assert np.allclose(scores, head.scores(row[np.newaxis]), atol=1e-4)
+    (squeezed,) = session.run(["scores"], {"images": raw[np.newaxis, ::2, ::2]})
+    assert not np.allclose(squeezed, scores, atol=1e-3)  # other pixels, other scores
+
     carried = FeatureSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
     assert carried == spec
-    assert carried.preprocessing == PRESET
     with pytest.raises(InvalidParameter, match="not a FeatureSpec"):
         FeatureSpec.from_dict({k: v for k, v in spec.to_dict().items() if k != "preprocessing"})
 

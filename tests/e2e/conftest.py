@@ -32,6 +32,11 @@ def client(service: Service) -> Iterator[Client]:
 @pytest.fixture
 def fragile(tmp_path: Path) -> Iterator[Service]:
     """A service of the test's own, to be hurt. Shards are small and recovery is quick."""
-    settings = {"shard_images": 8, "heartbeat_timeout_s": 3, "maintenance_chance": 1_000_000}
+    settings = {
+        "shard_images": 8,
+        "heartbeat_timeout_s": 3,
+        "maintenance_chance": 1_000_000,
+        "cache_bytes": 0,
+    }
     with Service(tmp_path / "data", settings) as running:
         yield running

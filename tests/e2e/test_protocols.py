@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from offshelf.cli import app
 from offshelf.datasets.protocols import voc, voc_action
-from offshelf_client import Client, InvalidParameterError, JobFailedError, ProtocolSplit
+from offshelf_client import ChooseC, Client, InvalidParameterError, JobFailedError, ProtocolSplit
 from tests.serving import Service
 from tests.unit.datasets.protocols import (
     test_caltech101,
@@ -73,6 +73,10 @@ def figures(head: Head) -> dict[str, float]:
     report = head.report.protocol
     assert report is not None
     assert report.unscored == 0
+    evaluation = head.evaluation()
+    for metric, value in report.figures.items():
+        assert getattr(evaluation, metric) == pytest.approx(value)
+    assert evaluation.images == report.tested
     return report.figures
 
 
@@ -203,6 +207,28 @@ def test_voc2007_with_labels_that_do_not_count(client: Client, tmp_path: Path) -
     (prediction,) = strict.predict([picture([colour(voc.CLASSES.index("cow"))])])
     assert max(prediction.scores, key=prediction.scores.__getitem__) == "cow"
     assert all(0 <= score <= 1 for score in prediction.scores.values())
+
+
+def test_voc2007_with_a_c_for_each_class_by_its_validation_images(
+    client: Client, tmp_path: Path
+) -> None:
+    dataset = client.datasets.upload(voc_copy(tmp_path, 2007), protocol="voc2007")
+    chosen = ChooseC("vissl", "val", per_class=True)
+    head = trained(client, dataset, C=chosen, calibrate="platt")
+    choice, calibration = head.info.choice, head.info.calibration
+    assert choice is not None
+    assert (choice.metric, choice.held_out) == ("map_11pt", "validation images")
+    assert set(choice.by_class) == {"bird", "cow", "sofa"}, "those that can be learned"
+    assert choice.scores_by_class["bird"] == pytest.approx(1.0)
+    assert head.report.protocol is not None
+    assert head.report.protocol.trained == 22, "on train and val"
+    assert figures(head) == pytest.approx({"map_11pt": 1.0, "map_all_point": 1.0})
+    assert calibration is not None
+    assert calibration.images == 11 * len(head.classes) - 1, "without the difficult sofa"
+    (prediction,) = head.predict([picture([colour(voc.CLASSES.index("cow"))])])
+    assert prediction.probabilities is not None
+    assert prediction.probabilities["cow"] > 0.5 > prediction.probabilities["bird"]
+    assert prediction.probabilities["dog"] < 0.2
 
 
 def test_voc2012_has_no_labels_for_its_test_and_says_so(client: Client, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def caltech(client: Client, shared_data: Path) -> Dataset:
         ("grid:2", "logreg", 100.0, 93.2),
     ],
 )
-def test_caltech_figures_come_out_within_one_point(
+def test_caltech_figures_come_out_within_half_a_point(
     client: Client, caltech: Dataset, pool: str, kind: str, C: float, figure: float
 ) -> None:
     accuracies = []
@@ -111,7 +111,7 @@ def test_caltech_figures_come_out_within_one_point(
         assert test is not None
         accuracies.append(100 * test.mean_class_accuracy)
     print(f"{pool} {kind}: {np.mean(accuracies):.2f} +- {np.std(accuracies):.2f}")
-    assert np.mean(accuracies) == pytest.approx(figure, abs=1.0)
+    assert np.mean(accuracies) == pytest.approx(figure, abs=0.5)
 
 
 @pytest.mark.parametrize(("tap", "figure"), [("fc6", 81.2), ("fc7:pre", 78.4), ("pool5", 84.3)])

@@ -6,7 +6,7 @@ import tarfile
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, Literal, TypeAlias
 
 from offshelf_client._errors import UnreadableImage
 from offshelf_client._images import images_in
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from os import PathLike
 
 ARCHIVES: Final = (".tar", ".tar.gz", ".tgz", ".zip")
+# What the lists and annotations of data sets end in.
+LISTS: Final = frozenset({".csv", ".txt", ".xml"})
+
+Packed: TypeAlias = Literal["images", "images and lists", "all"]
 
 
 def absolute(source: str | PathLike[str]) -> Path:
@@ -24,17 +28,17 @@ def absolute(source: str | PathLike[str]) -> Path:
 
 
 @contextmanager
-def archive(path: Path, *, whole: bool = False) -> Iterator[tuple[str, IO[bytes]]]:
+def archive(path: Path, packed: Packed) -> Iterator[tuple[str, IO[bytes]]]:
     """The file to upload for a folder or an archive: its name, and the file open at its start.
 
-    Of a folder its images are packed, or with `whole` all its files but the hidden ones. They go,
-    uncompressed (images are compressed already), into a temporary file that
-    is gone afterwards. Raises UnreadableImage.
+    Of a folder its images are packed, and perhaps its lists, which tell its layout, or all files
+    but the hidden ones. They go, uncompressed (images are compressed already), into a temporary
+    file that is gone afterwards. Raises UnreadableImage.
     """
     try:
         if path.is_dir():
             with TemporaryFile() as file:
-                _pack(path, file, _files_in(path) if whole else images_in(path))
+                _pack(path, file, _files_of(path, packed))
                 file.seek(0)
                 yield f"{path.name or 'dataset'}.tar", file
         else:
@@ -42,6 +46,16 @@ def archive(path: Path, *, whole: bool = False) -> Iterator[tuple[str, IO[bytes]
                 yield path.name, file
     except OSError as error:
         raise UnreadableImage(f"cannot read {path}: {error}") from error
+
+
+def _files_of(folder: Path, packed: Packed) -> list[Path]:
+    images = images_in(folder)
+    if packed == "images" or not images:
+        return images
+    if packed == "all":
+        return _files_in(folder)
+    lists = [path for path in _files_in(folder) if path.suffix.lower() in LISTS]
+    return sorted({*images, *lists})
 
 
 def _files_in(folder: Path) -> list[Path]:

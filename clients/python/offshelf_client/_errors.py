@@ -10,7 +10,9 @@ OffshelfError
 │   │   ├── FingerprintMismatchError   fingerprint_mismatch
 │   │   ├── MethodNotAllowedError      method_not_allowed
 │   │   ├── NotAcceptableError         not_acceptable
-│   │   └── UnsupportedMediaError      unsupported_media_type
+│   │   ├── RangeNotSatisfiableError   range_not_satisfiable
+│   │   ├── UnsupportedMediaError      unsupported_media_type
+│   │   └── InUseError                 in_use
 │   ├── JobError                       job_error
 │   │   ├── JobConflictError           job_conflict
 │   │   ├── JobCancelledError          job_cancelled
@@ -18,6 +20,7 @@ OffshelfError
 │   │   └── DeadlineExceededError      deadline_exceeded
 │   ├── OverCapacityError              over_capacity
 │   ├── DependencyError                dependency_unavailable
+│   │   ├── ExportPendingError         export_pending
 │   │   ├── WeightsMissingError        weights_missing
 │   │   └── NoWorkerError              no_worker
 │   └── InternalError                  internal_error
@@ -133,6 +136,18 @@ class UnsupportedMediaError(InvalidRequestError):
     wire_code = "unsupported_media_type"
 
 
+class InUseError(InvalidRequestError):
+    """It cannot be deleted: others need it."""
+
+    wire_code = "in_use"
+
+
+class RangeNotSatisfiableError(InvalidRequestError):
+    """The range that was asked for lies behind the end of the file."""
+
+    wire_code = "range_not_satisfiable"
+
+
 class JobError(ApiError):
     """The state of a job forbids the operation."""
 
@@ -179,6 +194,12 @@ class WeightsMissingError(DependencyError):
     """The server has no weights for the backbone; the message says where to put them."""
 
     wire_code = "weights_missing"
+
+
+class ExportPendingError(DependencyError):
+    """The file is being written; the same call works later."""
+
+    wire_code = "export_pending"
 
 
 class NoWorkerError(DependencyError):

@@ -25,10 +25,11 @@ HeadKind: TypeAlias = Literal[
     "ridge",
     "nearest-mean",
 ]
+ExportKind: TypeAlias = Literal["safetensors", "python", "onnx", "onnx-full"]
 State: TypeAlias = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 
 
-def read(kind: type[T], data: Any, **converted: Any) -> T:
+def read(kind: type[T], data: Any, /, **converted: Any) -> T:
     """Make a record of JSON: `converted` first, other known fields as they stand.
 
     Raises UnexpectedAnswer when a field without default is missing.
@@ -67,13 +68,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Which weights answered. `random` is true where nothing was ever learned."""
+    """Which weights answered. `random` is true where nothing was ever learned.
+
+    `asked` is what to pass as `weights` to get them again; None for the backbone's own.
+    """
 
     source: str
     label: str
     digest: str
     licence: str
     random: bool
+    asked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +213,22 @@ class DatasetProtocol:
 
 
 @dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """A file that is not in a dataset, or whose image cannot be read, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
-    """An immutable set of labelled images. `counts` is images, or positives, by class."""
+    """An immutable set of labelled images. `counts` is images, or positives, by class.
+
+    `version` counts the datasets of this name; `parent` is the one that images were added to.
+    `layout` says how it was read: `folder`, or the name of a protocol. `source` is where it was
+    registered, and unless `copied` its images are read there. Of the `skipped_total` files that
+    were left out, or cannot be read, `skipped` has the first thousand.
+    """
 
     id: str
     name: str
@@ -217,16 +236,32 @@ class Dataset:
     classes: tuple[str, ...]
     counts: dict[str, int]
     total: int
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[SkippedFile, ...] = ()
     protocol: DatasetProtocol | None = None
+    version: int = 1
+    parent: str | None = None
+    layout: str = "folder"
+    source: str | None = None
+    copied: bool = True
+    bytes: int = 0
+    skipped_total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureSet:
-    """The features of a dataset under one or more FeatureSpecs, kept by the service.
+class TapRows:
+    """The rows of a tap of a feature set: the shape of one, their type, a digest of all."""
 
-    `specs` and `fingerprints` are by tap; `kept` are the places in the dataset of the images
-    that have rows, `errors` says by place what was wrong with the others.
+    row_shape: tuple[int, ...]
+    dtype: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSetInfo:
+    """The card of a feature set: `rows` of the `total` images of its dataset, `failed` others.
+
+    `specs`, `fingerprints` and `taps` are by tap; `versions` are those of the libraries that
+    made it.
     """
 
     id: str
@@ -236,8 +271,10 @@ class FeatureSet:
     fingerprints: dict[str, str]
     weights: Weights
     total: int
-    kept: tuple[int, ...]
-    errors: dict[int, ItemError]
+    rows: int
+    failed: int
+    taps: dict[str, TapRows] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,10 +311,14 @@ class RandomSplit:
 
 @dataclass(frozen=True, slots=True)
 class ExplicitSplit:
-    """Train and test images by their path in the dataset."""
+    """Train, test and validation images by their path in the dataset.
+
+    Those of `val` can choose C; the head is trained on `train` and `val`.
+    """
 
     train: tuple[str, ...]
     test: tuple[str, ...] = ()
+    val: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,8 +403,53 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class PathPoint:
+    """One C of a search: the mean and the deviation of its scores over the folds, and each."""
+
+    C: float
+    mean: float | None
+    deviation: float | None = None
+    folds: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How C was chosen: the values that were tried, by `metric` on `held_out` images.
+
+    `score` is the chosen one's. With a C for each class they are in `by_class`.
+    """
+
+    metric: str
+    held_out: str
+    path: tuple[PathPoint, ...]
+    score: float | None
+    by_class: dict[str, float] = field(default_factory=dict)
+    scores_by_class: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How scores become probabilities, and the ECE and NLL of held-out images before and after.
+
+    `temperature` divides the scores before the softmax; `slopes` and `offsets` are of each class's
+    sigmoid 1 / (1 + exp(-(slope f + offset))).
+    """
+
+    method: Literal["temperature", "platt"]
+    held_out: str
+    images: int
+    ece_before: float
+    ece_after: float
+    nll_before: float
+    nll_after: float
+    temperature: float | None = None
+    slopes: tuple[float, ...] = ()
+    offsets: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class HeadInfo:
-    """The card of a trained head."""
+    """The card of a trained head; `learning` is how it was asked to be trained."""
 
     id: str
     name: str
@@ -383,16 +469,93 @@ class HeadInfo:
     multi_label: bool = False
     regions: tuple[str, ...] = ()
     protocol: ProtocolReport | None = None
+    learning: dict[str, Any] | None = None
+    choice: Choice | None = None
+    calibration: Calibration | None = None
+    version: int | None = None
+    tags: tuple[str, ...] = ()
+
+    @property
+    def ref(self) -> str:
+        """`name:version`, or the id of a head without a name."""
+        return f"{self.name}:{self.version}" if self.version else self.id
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRef:
+    """Which head, in short."""
+
+    id: str
+    name: str = ""
+    version: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.version}" if self.version else self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A field that differs: what each head has."""
+
+    field: str
+    a: Any
+    b: Any
+
+
+@dataclass(frozen=True, slots=True)
+class FigurePair:
+    """One figure of both heads; `difference` is b - a. None where a head has no such figure."""
+
+    side: str
+    metric: str
+    a: float | None
+    b: float | None
+    difference: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Significance:
+    """McNemar's exact test on the test samples that both heads scored.
+
+    `a_only` samples only head a has right, `b_only` only b; `p_value` is two-sided.
+    """
+
+    samples: int
+    a_only: int
+    b_only: int
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class HeadComparison:
+    """Two heads side by side.
+
+    `fair` says whether their test figures may be set against each other, `reasons` why not.
+    """
+
+    a: HeadRef
+    b: HeadRef
+    fair: bool
+    reasons: tuple[str, ...]
+    features: tuple[Difference, ...]
+    training: tuple[Difference, ...]
+    data: tuple[Difference, ...]
+    figures: tuple[FigurePair, ...]
+    significance: Significance | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a head says of one image. `scores` are SVM margins or logistic probabilities."""
+    """What a head says of one image. `scores` are SVM margins or logistic probabilities.
+
+    `probabilities` are those of a calibrated head, or of a logistic regression; others have none.
+    """
 
     index: int
     name: str | None
     label: str
     scores: dict[str, float]
+    probabilities: dict[str, float] | None = None
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The k best (label, score), best first."""
@@ -404,7 +567,8 @@ class JobStatus:
     """A job as it was when last asked. Times are Unix seconds; counts are of its images.
 
     Of those done, `reused` were there already and `computed` are new, at `images_per_s`; the rest
-    takes `left_s`. None: not known.
+    takes `left_s`. `search` is how far a search for C is: `done` of `total` fits, and `C`, `fold`
+    and `score` of the last. None: not known.
     """
 
     id: str
@@ -421,6 +585,7 @@ class JobStatus:
     computed: int = 0
     images_per_s: float | None = None
     left_s: float | None = None
+    search: dict[str, Any] | None = None
     attempts: int = 0
     params: dict[str, Any] = field(default_factory=dict)
     error: ItemError | None = None
@@ -453,7 +618,7 @@ class Progress:
     done: int
     total: int | None
     failed: int = 0
-    unit: Literal["images", "bytes"] = "images"
+    unit: Literal["images", "bytes", "fits", "settings"] = "images"
 
 
 def weights_of(data: Any) -> Weights:
@@ -499,17 +664,34 @@ def dataset_of(data: Any) -> Dataset:
         Dataset,
         data,
         classes=_tuple(data, "classes"),
-        skipped=_tuple(data, "skipped"),
+        skipped=tuple(read(SkippedFile, file) for file in _tuple(data, "skipped")),
         protocol=_dataset_protocol(_field(data, "protocol")),
     )
 
 
-def feature_set_of(data: Any) -> FeatureSet:
-    """Read a feature set."""
+def feature_set_info_of(data: Any) -> FeatureSetInfo:
+    """Read the card of a feature set, or what its manifest has of it."""
+    with understood("a feature set"):
+        taps = {
+            tap: read(TapRows, rows, row_shape=_tuple(rows, "row_shape"))
+            for tap, rows in (_field(data, "taps") or {}).items()
+        }
+        counts = (
+            {}
+            if "rows" in data
+            else {"rows": len(data["kept"]), "failed": len(data["errors"] or {})}
+        )
+    weights = weights_of(_field(data, "weights"))
+    return read(FeatureSetInfo, data, weights=weights, taps=taps, **counts)
+
+
+def feature_set_parts(
+    data: Any,
+) -> tuple[tuple[int, ...], dict[int, ItemError], tuple[int, ...]]:
+    """What a manifest has of every image: those kept, the errors of others, rows a shard."""
     with understood("a feature set"):
         errors = {int(i): read(ItemError, e) for i, e in (_field(data, "errors") or {}).items()}
-    weights = weights_of(_field(data, "weights"))
-    return read(FeatureSet, data, weights=weights, kept=_tuple(data, "kept"), errors=errors)
+    return _tuple(data, "kept"), errors, _tuple(data, "shard_rows")
 
 
 def transform_of(data: Any) -> Transform:
@@ -529,7 +711,29 @@ def head_of(data: Any) -> HeadInfo:
         test=None if test is None else _metrics(test),
         warnings=_tuple(data, "warnings"),
         regions=_tuple(data, "regions"),
+        tags=_tuple(data, "tags"),
         protocol=_protocol_report(_field(data, "protocol")),
+        choice=_choice(_field(data, "choice")),
+        calibration=_calibration(_field(data, "calibration")),
+    )
+
+
+def comparison_of(data: Any) -> HeadComparison:
+    """Read a comparison of two heads."""
+    differences = {
+        field: tuple(read(Difference, one) for one in _tuple(data, field))
+        for field in ("features", "training", "data")
+    }
+    chance = _field(data, "significance")
+    return read(
+        HeadComparison,
+        data,
+        significance=None if chance is None else read(Significance, chance),
+        a=read(HeadRef, _field(data, "a")),
+        b=read(HeadRef, _field(data, "b")),
+        reasons=_tuple(data, "reasons"),
+        figures=tuple(read(FigurePair, one) for one in _tuple(data, "figures")),
+        **differences,
     )
 
 
@@ -558,6 +762,20 @@ def _protocol_report(data: Any) -> ProtocolReport | None:
         return None
     table = tuple(read(PublishedRow, row) for row in _tuple(data, "table"))
     return read(ProtocolReport, data, table=table)
+
+
+def _choice(data: Any) -> Choice | None:
+    if data is None:
+        return None
+    points = _tuple(data, "path")
+    path = tuple(read(PathPoint, point, folds=_tuple(point, "folds")) for point in points)
+    return read(Choice, data, path=path)
+
+
+def _calibration(data: Any) -> Calibration | None:
+    if data is None:
+        return None
+    return read(Calibration, data, slopes=_tuple(data, "slopes"), offsets=_tuple(data, "offsets"))
 
 
 def _error_of(data: Any) -> ItemError | None:

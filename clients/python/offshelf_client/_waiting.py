@@ -19,8 +19,10 @@ from offshelf_client._models import JobEvent, JobStatus, Progress
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# The stage in which a job fits a head for every C on every fold.
+CHOOSING: Final = "choosing C"
 # Fields of a job that its events may carry.
-TOLD: Final = ("state", "stage", "total", "done", "failed")
+TOLD: Final = ("state", "stage", "total", "done", "failed", "search")
 
 
 class Deadline:
@@ -52,6 +54,8 @@ def status_after(status: JobStatus, event: JobEvent) -> JobStatus:
 def progress_of(status: JobStatus) -> Progress:
     """How far a job is, as people are shown it."""
     stage = status.stage if status.state == "running" and status.stage else status.state
+    if stage == CHOOSING and status.search is not None:
+        return Progress(stage, status.search["done"], status.search["total"], unit="fits")
     return Progress(stage, status.done + status.failed, status.total or None, status.failed)
 
 

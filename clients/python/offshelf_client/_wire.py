@@ -25,6 +25,7 @@ from offshelf_client._errors import (
     error_codes,
     understood,
 )
+from offshelf_client._evaluation import LowShot
 from offshelf_client._models import ExplicitSplit, Progress, ProtocolSplit, RandomSplit
 
 if TYPE_CHECKING:
@@ -116,6 +117,13 @@ def split_body(split: Split | None) -> dict[str, Any] | None:
     if isinstance(split, RandomSplit | ExplicitSplit | ProtocolSplit):
         return asdict(split)
     return None if split is None else dict(split)
+
+
+def low_shot_body(wanted: LowShot | Mapping[str, Any] | None) -> dict[str, Any]:
+    """The field that asks for a low-shot curve; none where none is wanted."""
+    if wanted is None:
+        return {}
+    return {"low_shot": asdict(wanted) if isinstance(wanted, LowShot) else dict(wanted)}
 
 
 def submission(path: str, body: Mapping[str, Any], key: str | None) -> Call:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -10,17 +11,21 @@ from fastapi.responses import RedirectResponse
 
 from offshelf import __version__
 from offshelf.api import errors, openapi
+from offshelf.api.exporting import Exporter
 from offshelf.api.limits import ClientImages
 from offshelf.api.metrics import ApiMetrics
 from offshelf.api.middleware import BodyLimit, RequestContext
 from offshelf.api.routes import (
     backbones,
     datasets,
+    feature_set_files,
     feature_sets,
     features,
     heads,
     health,
     jobs,
+    registry,
+    reports,
     selftest,
     transforms,
 )
@@ -38,13 +43,16 @@ ROUTERS: Final = (
     backbones.router,
     datasets.router,
     feature_sets.router,
+    feature_set_files.router,
+    registry.router,  # before `/v1/heads/{head}`, which would take `compare` for a head
     heads.router,
+    reports.router,
     transforms.router,
     jobs.router,
     health.router,
     selftest.router,
 )
-UPLOAD_PATH: Final = "/v1/datasets"
+UPLOAD_PATH: Final = re.compile(r"/v1/datasets(/[^/]+/images)?/?")
 
 
 def create_app(deps: Services, settings: Settings) -> FastAPI:
@@ -58,6 +66,7 @@ def create_app(deps: Services, settings: Settings) -> FastAPI:
     app.state.closing = lambda: False
     app.state.metrics = ApiMetrics()
     app.state.client_images = ClientImages(settings.max_client_images)
+    app.state.exporter = Exporter(settings.data_dir / "scratch")
     for router in ROUTERS:
         app.include_router(router)
     app.add_api_route("/", _to_docs, include_in_schema=False)
@@ -79,12 +88,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         for resource in app.state.services.resources:
             await stack.enter_async_context(resource)
+        stack.callback(app.state.exporter.close)
         yield
 
 
 def _body_limit(settings: Settings) -> Callable[[Scope], int]:
     def limit_of(scope: Scope) -> int:
-        upload = scope["path"].rstrip("/") == UPLOAD_PATH
+        upload = UPLOAD_PATH.fullmatch(scope["path"]) is not None
         return settings.max_archive_bytes if upload else settings.max_request_bytes
 
     return limit_of

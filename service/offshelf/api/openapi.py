@@ -11,6 +11,7 @@ from offshelf import __version__
 from offshelf.api.errors import PROBLEM
 from offshelf.errors import OffshelfError, error_codes
 from offshelf.schemas.base import Problem
+from offshelf.schemas.datasets import MoreImages, SourceRequest
 from offshelf.schemas.features import FeaturesAnswer, FeaturesRequest
 from offshelf.schemas.heads import PredictRequest
 
@@ -29,7 +30,14 @@ answer that carries features carries the fingerprint of each tap and the digest 
 """
 
 # Models that no route names in its signature, because it reads its body itself.
-MODELS: Final = (FeaturesRequest, FeaturesAnswer, PredictRequest, Problem)
+MODELS: Final = (
+    FeaturesRequest,
+    FeaturesAnswer,
+    MoreImages,
+    PredictRequest,
+    Problem,
+    SourceRequest,
+)
 REF: Final = "#/components/schemas/{model}"
 
 SHA: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -158,8 +166,8 @@ def image_body(model: str, example: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def archive_body() -> dict[str, Any]:
-    """The `requestBody` of the dataset upload."""
+def archive_body(model: str) -> dict[str, Any]:
+    """The `requestBody` of a route that takes an archive, or JSON that names a source."""
     file = {"type": "string", "format": "binary"}
     form = {
         "type": "object",
@@ -167,9 +175,11 @@ def archive_body() -> dict[str, Any]:
             "archive": file,
             "name": {"type": "string"},
             "protocol": {"type": "string", "description": "By which protocol it is read."},
+            "layout": {"type": "string", "enum": ["auto", "folder"]},
         },
         "required": ["archive"],
     }
     kinds = ("application/zip", "application/x-tar", "application/gzip")
     content: dict[str, Any] = {kind: {"schema": file} for kind in kinds}
+    content["application/json"] = {"schema": {"$ref": REF.format(model=model)}}
     return {"required": True, "content": {"multipart/form-data": {"schema": form}, **content}}

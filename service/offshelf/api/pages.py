@@ -22,6 +22,13 @@ After = Annotated[
     str | None, Query(max_length=200, description="`after` of the page before this one.")
 ]
 Id = Annotated[str, Path(description="The id, as it was given.")]
+HeadName = Annotated[
+    str,
+    Path(
+        description="The id, or `name` (the newest version), `name:3` or `name:tag`.",
+        examples=["flowers:2"],
+    ),
+]
 
 
 def check_id(kind: str, given: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 from fastapi import Depends, Request
 
 from offshelf.api.metrics import ApiMetrics
+from offshelf.datasets.sources import NO_SOURCES, Sources
 from offshelf.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Services:
     interactive: Interactive
     directory: Directory
     selftests: SelfTests
+    sources: Sources = NO_SOURCES
     resources: tuple[AbstractAsyncContextManager[Any], ...] = ()
     now_s: Callable[[], float] = time.time
     new_id: Callable[[], str] = _new_id

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 from offshelf.api.services import OWNER
 from offshelf.core.jobs import JobState
 from offshelf.errors import DependencyError, ErrorInfo, JobError
+from offshelf.heads.exports.interface import EXPORT
 from offshelf.schemas.base import ErrorBody
+from offshelf.schemas.datasets import DATASET
 from offshelf.schemas.feature_sets import FEATURE_SET
 from offshelf.schemas.heads import HEAD
-from offshelf.schemas.jobs import JobBody
+from offshelf.schemas.jobs import JobBody, SearchBody
 from offshelf.schemas.transforms import TRANSFORM
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ MAX_KEY_CHARS: Final = 255
 
 # Where the things that jobs make can be fetched, by their key in the result.
 RESULT_PATHS: Final = {
+    DATASET: "/v1/datasets",
     HEAD: "/v1/heads",
     FEATURE_SET: "/v1/feature-sets",
     TRANSFORM: "/v1/transforms",
@@ -74,6 +77,7 @@ def job_body(job: Job) -> JobBody:
         computed=job.done - job.reused,
         images_per_s=job.images_per_s,
         left_s=job.left_s,
+        search=None if job.search is None else SearchBody.model_validate(job.search),
         attempts=job.attempts,
         params=job.params,
         error=None if job.error is None else ErrorBody.of(job.error),
@@ -84,6 +88,9 @@ def job_body(job: Job) -> JobBody:
 
 def _links(job: Job) -> dict[str, str]:
     links = {"self": job_path(job), "events": f"{job_path(job)}/events"}
+    if EXPORT in job.result:
+        query = f"format={job.result['format']}"
+        links[EXPORT] = f"/v1/heads/{job.result[EXPORT]}/export?{query}"
     for made, path in RESULT_PATHS.items():
         if made in job.result:
             links[made] = f"{path}/{job.result[made]}"

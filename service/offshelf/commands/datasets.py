@@ -25,19 +25,31 @@ datasets = typer.Typer(
 )
 
 
+Protocol = Annotated[
+    str | None,
+    typer.Option(help="Read its official layout by this protocol; else the files' names tell it."),
+]
+Folders = Annotated[
+    bool,
+    typer.Option("--folders", help="Take folders for classes, whatever lists lie beside them."),
+]
+Copy = Annotated[
+    bool,
+    typer.Option("--copy", help="Keep copies of the images; else they are read where they are."),
+]
+Name = Annotated[str | None, typer.Option(help="A name for people.")]
+DatasetId = Annotated[str, typer.Argument(help="Identifier of the dataset.")]
+
+
 @datasets.command()
 def upload(
     folder: Annotated[
         Path,
         typer.Argument(help="Folder of the data set, or an archive of it.", exists=True),
     ],
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            help="Read its official layout by this protocol; else a sub-folder of images a class."
-        ),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="A name for people.")] = None,
+    protocol: Protocol = None,
+    folders: Folders = False,
+    name: Name = None,
     as_json: AsJson = False,
     progress: ShowProgress = None,
     url: Url = None,
@@ -45,9 +57,77 @@ def upload(
     """Upload a data set; the same one again is the same dataset."""
     with connect(url) as client:
         dataset = client.datasets.upload(
-            folder, name=name, protocol=protocol, progress=progress_option(progress)
+            folder,
+            name=name,
+            protocol=protocol,
+            layout="folder" if folders else "auto",
+            progress=progress_option(progress),
         )
     typer.echo(json.dumps(asdict(dataset)) if as_json else _shown(dataset))
+
+
+@datasets.command()
+def register(
+    source: Annotated[
+        str, typer.Argument(help="Folder of the service's machine, or s3://bucket/prefix.")
+    ],
+    protocol: Protocol = None,
+    folders: Folders = False,
+    name: Name = None,
+    copy: Copy = False,
+    as_json: AsJson = False,
+    progress: ShowProgress = None,
+    url: Url = None,
+) -> None:
+    """Make a data set of images that the service can reach, and is allowed to read."""
+    with connect(url) as client:
+        job = client.datasets.register(
+            source,
+            name=name,
+            protocol=protocol,
+            layout="folder" if folders else "auto",
+            copy=copy,
+        )
+        dataset = job.wait(progress=progress_option(progress)).dataset()
+    typer.echo(json.dumps(asdict(dataset)) if as_json else _shown(dataset))
+
+
+@datasets.command()
+def add(
+    dataset_id: DatasetId,
+    source: Annotated[
+        str, typer.Argument(help="Folder with a sub-folder a class, or an archive of it.")
+    ],
+    registered: Annotated[
+        bool, typer.Option("--registered", help="The service reads the source: see `register`.")
+    ] = False,
+    copy: Copy = False,
+    as_json: AsJson = False,
+    progress: ShowProgress = None,
+    url: Url = None,
+) -> None:
+    """Make the next version of a data set: its images and those of a folder."""
+    shown = progress_option(progress)
+    with connect(url) as client:
+        if registered:
+            job = client.datasets.add_registered(dataset_id, source, copy=copy)
+            dataset = job.wait(progress=shown).dataset()
+        else:
+            dataset = client.datasets.add_images(dataset_id, source, progress=shown)
+    typer.echo(json.dumps(asdict(dataset)) if as_json else _shown(dataset))
+
+
+@datasets.command()
+def delete(
+    dataset_id: DatasetId,
+    feature_sets: Annotated[
+        bool, typer.Option("--feature-sets", help="Delete its feature sets too.")
+    ] = False,
+    url: Url = None,
+) -> None:
+    """Delete a data set; heads that were trained on it stay."""
+    with connect(url) as client:
+        client.datasets.delete(dataset_id, feature_sets=feature_sets)
 
 
 @datasets.command("list")
@@ -58,13 +138,15 @@ def list_datasets(as_json: AsJson = False, url: Url = None) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(dataset) for dataset in found]))
     else:
-        header = ("id", "name", "protocol", "samples", "classes", "splits")
+        header = ("id", "name", "version", "layout", "samples", "classes", "splits")
         typer.echo(table(header, [_row(dataset) for dataset in found]))
 
 
 @datasets.command()
 def show(
-    dataset_id: Annotated[str, typer.Argument(help="Identifier of the dataset.")],
+    dataset_id: Annotated[
+        str, typer.Argument(help="Identifier, or a name: its newest version, or `name:2`.")
+    ],
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
@@ -111,13 +193,16 @@ def verify(
 
 
 def _row(dataset: Dataset) -> tuple[object, ...]:
-    protocol = dataset.protocol
-    named = (protocol.name, len(protocol.splits)) if protocol else ("-", "-")
-    return dataset.id, dataset.name, named[0], dataset.total, len(dataset.classes), named[1]
+    splits = len(dataset.protocol.splits) if dataset.protocol else "-"
+    named = (dataset.id, dataset.name, dataset.version, dataset.layout)
+    return *named, dataset.total, len(dataset.classes), splits
 
 
 def _shown(dataset: Dataset) -> str:
-    parts = [f"dataset {dataset.id}, {dataset.name}: {dataset.total} samples"]
+    named = f"{dataset.name}, version {dataset.version}, layout {dataset.layout}"
+    parts = [f"dataset {dataset.id}, {named}: {dataset.total} samples"]
+    if dataset.source:
+        parts.append(f"source {dataset.source}, {'copied' if dataset.copied else 'read there'}")
     if dataset.protocol:
         regions = ", ".join(dataset.protocol.regions) or "whole images"
         parts.append(f"protocol {dataset.protocol.name}, {regions}")
@@ -126,7 +211,9 @@ def _shown(dataset: Dataset) -> str:
     if dataset.protocol:
         rows = [(s.name, s.train, s.val, s.test) for s in dataset.protocol.splits]
         parts += ["", table(("split", "train", "val", "test"), rows)]
-    return "\n".join([*parts, *(f"skipped {path}" for path in dataset.skipped)])
+    parts += [f"skipped {file.path} ({file.reason})" for file in dataset.skipped]
+    unnamed = dataset.skipped_total - len(dataset.skipped)
+    return "\n".join([*parts, *([f"skipped {unnamed} more"] if unnamed > 0 else [])])
 
 
 def _summary(cards: list[Card]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,15 +103,22 @@ def _save(found: Features, files: list[Path], output: Path) -> None:
 
 
 def _meta(found: Features, files: list[Path]) -> dict[str, object]:
+    """What the service's own npz answers say, for one request or many (they have no id then)."""
     return {
+        "request_id": "",
         "backbone": found.backbone,
-        "weights": {"label": found.weights.label, "digest": found.weights.digest}
-        if found.weights
-        else None,
-        "fingerprints": found.fingerprints,
-        "specs": found.specs,
-        "files": [str(files[i]) for i in found.kept],
-        "failed": {str(files[i.index]): i.error.message for i in found.items if i.error},
+        "weights": asdict(found.weights) if found.weights else None,
+        "taps": {
+            tap: {
+                "tap": tap,
+                "fingerprint": found.fingerprints.get(tap, ""),
+                "spec": found.specs.get(tap, {}),
+                "shape": list(array.shape),
+                "data": None,
+            }
+            for tap, array in found.items()
+        },
+        "items": [{**asdict(item), "name": str(files[item.index])} for item in found.items],
     }
 
 

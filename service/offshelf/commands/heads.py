@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from offshelf.commands.evaluations import shots_option
 from offshelf.commands.figures import published_table
+from offshelf.commands.learning import Kind, with_learning
 from offshelf.commands.options import (
     AsJson,
     Backbone,
@@ -34,22 +35,19 @@ from offshelf.commands.output import percent, table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from offshelf_client import Head, HeadInfo, Job, Prediction, ProtocolReport, RandomSplit
+    from offshelf_client import (
+        Calibration,
+        Choice,
+        Head,
+        HeadInfo,
+        Job,
+        Prediction,
+        ProtocolReport,
+        RandomSplit,
+    )
 
 
-class Kind(StrEnum):
-    """Kinds of heads."""
-
-    SVM = "svm"
-    SVM_HINGE = "svm-hinge"
-    SVM_DROPOUT = "svm-dropout"
-    LOGREG = "logreg"
-    LOGREG_OVR = "logreg-ovr"
-    LOGREG_DROPOUT = "logreg-dropout"
-    RIDGE = "ridge"
-    NEAREST_MEAN = "nearest-mean"
-
-
+@with_learning()
 def train(
     folder: Annotated[
         Path,
@@ -60,9 +58,6 @@ def train(
     ],
     tap: Annotated[str, typer.Option(help="Tap whose features are learned from.")] = "penultimate",
     kind: Annotated[Kind, typer.Option(help="What is trained; docs/heads.md.")] = Kind.SVM,
-    c: Annotated[
-        float, typer.Option("--C", "-C", help="Inverse strength of the regularisation.")
-    ] = 1.0,
     train_per_class: Annotated[
         int | None,
         typer.Option(min=1, help="So many random images a class train, the others test."),
@@ -74,10 +69,20 @@ def train(
     normalize: Normalize = "none",
     merge: Merge = "mean",
     weights: Weights = None,
-    name: Annotated[str, typer.Option(help="A name for people.")] = "",
+    low_shot: Annotated[
+        str | None,
+        typer.Option(
+            help="Also train on so few images a class, e.g. 1,2,4,8; `offshelf heads report` "
+            "has the curve.",
+            metavar="K1,K2,...",
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="A name; one that exists gets a new version.")] = "",
     as_json: AsJson = False,
     progress: ShowProgress = None,
     url: Url = None,
+    *,
+    learning: dict[str, Any],
 ) -> None:
     """Train a linear head on a folder of labelled images."""
     show = progress_option(progress)
@@ -88,14 +93,15 @@ def train(
             backbone=backbone,
             tap=tap,
             kind=kind.value,
-            C=c,
             view=view,
             pool=pool,
             normalize=normalize,
             merge=merge,
             weights=weights,
-            split=_split(train_per_class, seed),
+            split=split_option(train_per_class, seed),
+            low_shot=shots_option(low_shot),
             name=name,
+            **learning,
         )
         head = waited(job, show).head()
     if job.status.failed:
@@ -105,7 +111,13 @@ def train(
 
 
 def predict(
-    head_id: Annotated[str, typer.Argument(help="Identifier of a head, as `train` prints it.")],
+    head_id: Annotated[
+        str,
+        typer.Argument(
+            help="A head: its identifier, as `train` prints it, or NAME, NAME:3, NAME:TAG.",
+            metavar="HEAD",
+        ),
+    ],
     images: Images,
     top: Annotated[int, typer.Option(min=1, help="So many best classes an image.")] = 1,
     on_error: WhenImagesFail = OnError.RAISE,
@@ -128,7 +140,8 @@ def predict(
         typer.echo(table(("image", "label", "score"), rows))
 
 
-def _split(train_per_class: int | None, seed: int) -> RandomSplit | None:
+def split_option(train_per_class: int | None, seed: int) -> RandomSplit | None:
+    """A random split, or none."""
     from offshelf_client import RandomSplit
 
     return None if train_per_class is None else RandomSplit(train_per_class, seed=seed)
@@ -181,9 +194,41 @@ def card(head: Head) -> str:
         for (side, m), pair in zip(sides, figures, strict=True)
     ]
     parts = [_title(info), table(header, rows)]
+    if info.choice:
+        parts += ["", choice_table(info.choice, info.C)]
+    if info.calibration:
+        parts.append(_calibrated(info.calibration))
     if report.protocol:
         parts += ["", _protocol(report.protocol), "", published_table(report.protocol.table)]
     return "\n".join([*parts, *(f"warning: {w}" for w in info.warnings)])
+
+
+def choice_table(choice: Choice, C: float) -> str:
+    """What was tried, in per cent, with a mark at what was taken."""
+    rows = [
+        (
+            ">" if not choice.by_class and point.C == C else "",
+            f"{point.C:g}",
+            percent(point.mean),
+            percent(point.deviation),
+        )
+        for point in choice.path
+    ]
+    told = f"C by {choice.metric} on {choice.held_out}"
+    if choice.by_class:
+        taken = ", ".join(f"{name} {value:g}" for name, value in choice.by_class.items())
+        told += f", one a class: {taken}"
+    return f"{told}\n{table(('', 'C', 'mean', 'deviation'), rows)}"
+
+
+def _calibrated(calibration: Calibration) -> str:
+    how: str = calibration.method
+    if calibration.temperature is not None:
+        how += f" {calibration.temperature:.3g}"
+    return (
+        f"calibrated by {how} on {calibration.held_out}: ECE {calibration.ece_before:.4f} before, "
+        f"{calibration.ece_after:.4f} after"
+    )
 
 
 def _protocol(report: ProtocolReport) -> str:
@@ -197,9 +242,14 @@ def _protocol(report: ProtocolReport) -> str:
 def _title(info: HeadInfo) -> str:
     random = ": RANDOM WEIGHTS, nothing learned" if info.weights.random else ""
     return (
-        f"head {info.id}\n{info.kind}, C={info.C:g}, {len(info.classes)} classes, on "
+        f"head {info.id}{_named(info)}\n{info.kind}, C={info.C:g}, {len(info.classes)} classes, on "
         f"{features_of(info)} ({info.weights.label}{random})"
     )
+
+
+def _named(info: HeadInfo) -> str:
+    tags = f" ({', '.join(info.tags)})" if info.tags else ""
+    return f", {info.ref}{tags}" if info.name else ""
 
 
 def features_of(info: HeadInfo) -> str:

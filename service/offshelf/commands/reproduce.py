@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from offshelf.commands.figures import published_table, splits_table
-from offshelf.commands.heads import Kind, features_of
+from offshelf.commands.heads import features_of
+from offshelf.commands.learning import Kind, with_learning
 from offshelf.commands.options import (
     AsJson,
     Backbone,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from offshelf_client import Client, Dataset, Head, Job, ProtocolReport
 
 
+@with_learning()
 def reproduce(
     protocol: Annotated[
         str, typer.Argument(help="Name of a protocol: `offshelf datasets protocols` lists them.")
@@ -50,9 +52,6 @@ def reproduce(
     merge: Merge = "mean",
     weights: Weights = None,
     kind: Annotated[Kind, typer.Option(help="Linear SVM or logistic regression.")] = Kind.SVM,
-    c: Annotated[
-        float, typer.Option("--C", "-C", help="Inverse strength of the regularisation.")
-    ] = 1.0,
     splits: Annotated[
         int | None, typer.Option(min=1, help="So many of the protocol's splits; else all.")
     ] = None,
@@ -62,6 +61,8 @@ def reproduce(
     as_json: AsJson = False,
     progress: ShowProgress = None,
     url: Url = None,
+    *,
+    learning: dict[str, Any],
 ) -> None:
     """Run a published protocol on features of ours, and print the paper's table with our row.
 
@@ -84,8 +85,8 @@ def reproduce(
         description = found.read(data)
         numbers = _numbers(description, splits)
         dataset = _dataset(client, found, description, data, show)
-        learning = {"kind": kind.value, "C": c}
-        heads = _heads(client, dataset, numbers, tap, features, learning, show)
+        taught = {"kind": kind.value, **learning}
+        heads = _heads(client, dataset, numbers, tap, features, taught, show)
     result = Reproduction.of(found.card, dataset, heads)
     typer.echo(json.dumps(result.as_dict()) if as_json else result.text())
 
@@ -131,7 +132,8 @@ class Reproduction:
             "protocol": self.card.name,
             "dataset": self.dataset.id,
             "kind": info.kind,
-            "C": info.C,
+            "C": info.C if info.choice is None else [head.info.C for head in self.heads],
+            "learning": info.learning,
             "spec": info.spec,
             "fingerprint": info.fingerprint,
             "weights": asdict(info.weights),
@@ -155,7 +157,7 @@ class Reproduction:
         parts = [
             f"{self.card.name}: {self.card.title}; {self.card.procedure}",
             f"dataset {self.dataset.id}, {features_of(info)} ({info.weights.label}{random})",
-            f"{info.kind}, C={info.C:g}, one head a split",
+            f"{info.kind}, {_Cs(self.heads)}, one head a split",
             "",
             splits_table(self.reports, [head.id for head in self.heads]),
             "",
@@ -163,6 +165,13 @@ class Reproduction:
             *(f"warning: {warning}" for warning in warnings),
         ]
         return "\n".join(parts)
+
+
+def _Cs(heads: Sequence[Head]) -> str:  # noqa: N802 - as it is written
+    """The C of all heads, or what was chosen for each."""
+    choice = heads[0].info.choice
+    told = ", ".join(f"{head.info.C:g}" for head in (heads if choice else heads[:1]))
+    return f"C={told}" if choice is None else f"C={told} by {choice.metric} on {choice.held_out}"
 
 
 @contextmanager

@@ -40,6 +40,7 @@ class Job:
     """Queued work. Times are Unix seconds; counts are of items (images) of the job.
 
     `reused` of `done` were there already. `images_per_s` is how fast the others come, of late.
+    `search` is how far a search for C is: see `schemas.jobs.SearchBody`.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Job:
     failed: int = 0
     reused: int = 0
     images_per_s: float | None = None
+    search: dict[str, float | None] | None = None
     attempts: int = 0
     error: ErrorInfo | None = None
     result: dict[str, Any] = field(default_factory=dict)

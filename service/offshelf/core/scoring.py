@@ -109,6 +109,36 @@ def mean_average_precision(labels: ArrayLike, scores: ArrayLike, rule: ApRule) -
     return _mean(average_precisions(labels, scores, rule))
 
 
+def class_precisions(truth: ArrayLike, scores: ArrayLike) -> Floats:
+    """The all-point AP of each class (K,) from class indices (N,) and scores (N, K).
+
+    It is `average_precision` of the class's images against all others, for which the places of
+    its own images in the ranking are enough: hundreds of classes need no ranking each.
+    """
+    table = np.asarray(scores)
+    _scores(table, 2)
+    true = _indices(truth, table.shape[1], len(table))
+    own = np.argsort(true, kind="stable")
+    ends = np.searchsorted(true[own], np.arange(table.shape[1] + 1))
+    columns = np.ascontiguousarray(table.T)
+    return np.array(
+        [_own_precision(columns[k], own[ends[k] : ends[k + 1]]) for k in range(len(columns))]
+    )
+
+
+def _own_precision(column: NDArray[np.generic], rows: Ints) -> float:
+    """The all-point AP of the images `rows`, in ascending order, by the scores of all of them."""
+    if not len(rows):
+        return float("nan")
+    ascending, wanted = np.sort(column), column[rows]
+    before = len(column) - np.searchsorted(ascending, wanted, side="right")
+    same = len(column) - np.searchsorted(ascending, wanted, side="left") - before
+    for tied in np.flatnonzero(same > 1):  # equal scores keep the order of the list
+        before[tied] += np.count_nonzero(column[: rows[tied]] == wanted[tied])
+    precision = np.arange(1, len(rows) + 1) / (np.sort(before) + 1)
+    return float(np.maximum.accumulate(precision[::-1]).mean())
+
+
 @dataclass(frozen=True, slots=True)
 class Reliability:
     """How sure against how right: `edges` (B + 1,) and, for each bin (B,), what fell into it.
@@ -135,19 +165,43 @@ def reliability(truth: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> R
 
     `probabilities` is (N, K). Bin b holds (b/B, (b+1)/B], and the first one also 0.
     """
-    table = _scores(probabilities, 2)
+    table = _probabilities(probabilities, bins)
+    true = _indices(truth, table.shape[1], len(table))
+    return _binned(table.max(axis=1), table.argmax(axis=1) == true, bins)
+
+
+def label_reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> Reliability:
+    """As `reliability` where an image may have many labels: bins over the probability of a label.
+
+    `labels` and `probabilities` are (N, K), and each pair of an image and a label counts for
+    itself, but for those of label 0. `accuracy` is the share of the pairs that are positive.
+    """
+    wanted, table = np.asarray(labels), _probabilities(probabilities, bins)
+    if wanted.shape != table.shape:
+        raise InvalidParameter(f"{wanted.shape} labels and {table.shape} probabilities")
+    counts = wanted != 0
+    return _binned(table[counts], wanted[counts] == 1, bins)
+
+
+def _probabilities(given: ArrayLike, bins: int) -> Floats:
+    table = _scores(given, 2)
     if bins < 1:
         raise InvalidParameter(f"bins is {bins}; a reliability diagram needs at least 1")
     if table.size and not (table.min() >= 0 and table.max() <= 1 + 1e-6):
         raise InvalidParameter("probabilities must lie in [0, 1]; these are scores")
-    true = _indices(truth, table.shape[1], len(table))
-    sure = np.minimum(table.max(axis=1), 1.0)
-    right = (table.argmax(axis=1) == true).astype(np.float64)
+    return table
+
+
+def _binned(sure: Floats, right: NDArray[np.bool_], bins: int) -> Reliability:
+    """Means of both in each bin (b/B, (b+1)/B] of the first."""
+    sure = np.minimum(sure, 1.0)
     edges = np.linspace(0.0, 1.0, bins + 1)
     place = np.clip(np.searchsorted(edges, sure) - 1, 0, bins - 1)
     counts: Ints = np.bincount(place, minlength=bins)
-    sums = [np.bincount(place, weights=values, minlength=bins) for values in (sure, right)]
-    confidence, hit = (_ratio(total, counts) for total in sums)
+    confidence, hit = (
+        _ratio(np.bincount(place, weights=values, minlength=bins), counts)
+        for values in (sure, right.astype(np.float64))
+    )
     return Reliability(edges, counts, confidence, hit)
 
 
@@ -155,7 +209,8 @@ def reliability(truth: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> R
 class ClassRow:
     """One class of a single-label test: NaN where there is nothing to divide by.
 
-    `confused_with` is the wrong class that its images got most often, None where all are right.
+    `f1` is the harmonic mean of precision and recall. `confused_with` is the wrong class that its
+    images got most often, None where all are right.
     """
 
     name: str
@@ -163,6 +218,7 @@ class ClassRow:
     right: int
     recall: float
     precision: float
+    f1: float
     confused_with: str | None
 
 
@@ -170,6 +226,7 @@ def class_table(confusion: Ints, classes: Sequence[str]) -> tuple[ClassRow, ...]
     """A row for each class of a confusion matrix (K, K), in the order of `classes`."""
     right = np.diag(confusion)
     recall, precision = _recalls(confusion), _ratio(right, confusion.sum(axis=0))
+    f1 = _ratio(2 * right, confusion.sum(axis=0) + confusion.sum(axis=1))
     wrong = confusion - np.diag(right)
     worst = wrong.argmax(axis=1) if len(classes) else right
     return tuple(
@@ -179,6 +236,7 @@ def class_table(confusion: Ints, classes: Sequence[str]) -> tuple[ClassRow, ...]
             right=int(right[i]),
             recall=float(recall[i]),
             precision=float(precision[i]),
+            f1=float(f1[i]),
             confused_with=classes[worst[i]] if wrong[i].any() else None,
         )
         for i, name in enumerate(classes)

@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
-from offshelf.datasets.interface import ArchiveLimits, Budget, Member, clean_path
+from offshelf.datasets.interface import Budget, ImportLimits, Member, clean_path
 from offshelf.errors import InvalidParameter, TooLarge
 
 if TYPE_CHECKING:
@@ -74,7 +74,22 @@ BROKEN: Final = (
 )
 
 
-def read_archive(file: BinaryIO, limits: ArchiveLimits) -> Iterator[Member]:
+class Archive:
+    """An uploaded zip or tar as a `Collection`; `file` is seekable."""
+
+    what = "the archive"
+    parallel = False
+
+    def __init__(self, file: BinaryIO, limits: ImportLimits) -> None:
+        self._file = file
+        self._limits = limits
+
+    def members(self) -> Iterator[Member]:
+        """The files in the archive's own order."""
+        return read_archive(self._file, self._limits)
+
+
+def read_archive(file: BinaryIO, limits: ImportLimits) -> Iterator[Member]:
     """The files of a zip or tar in its own order; directories are left out.
 
     `file` is seekable. Raises InvalidParameter for what cannot or must not be read, and TooLarge
@@ -125,7 +140,7 @@ class _Guarded(io.RawIOBase):
         return data
 
 
-def _zip_members(file: BinaryIO, limits: ArchiveLimits, budget: Budget) -> Iterator[Member]:
+def _zip_members(file: BinaryIO, limits: ImportLimits, budget: Budget) -> Iterator[Member]:
     _check_zip_directory(file, limits)
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
@@ -151,7 +166,7 @@ def _check_zip_member(info: zipfile.ZipInfo, path: str) -> None:
         raise InvalidParameter(f"{path!r} in the archive is a link or a device, not a file")
 
 
-def _check_zip_directory(file: BinaryIO, limits: ArchiveLimits) -> None:
+def _check_zip_directory(file: BinaryIO, limits: ImportLimits) -> None:
     """Refuse a directory of more entries than allowed before it is read into memory."""
     end = file.seek(0, os.SEEK_END)
     start = max(0, end - MAX_ZIP_END_BYTES)

@@ -8,79 +8,80 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from offshelf.datasets import records
-from offshelf.datasets.archive import read_archive
-from offshelf.datasets.blobs import BlobWriter
 from offshelf.datasets.outline import only_folder, unpack
+from offshelf.datasets.taking import Skipped, Taken, Taking
 from offshelf.errors import InvalidParameter, TooLarge
-from offshelf.schemas.datasets import Dataset, DatasetItem, DatasetProtocol, SplitCounts
+from offshelf.schemas.datasets import DatasetHead, DatasetItem, DatasetProtocol, SplitCounts
 from offshelf.store import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from offshelf.core.boxes import Box
-    from offshelf.datasets.interface import ArchiveLimits
+    from offshelf.datasets.importing import Wanted
+    from offshelf.datasets.interface import Collection, ImportLimits, Watch
     from offshelf.datasets.protocols.interface import Description, Item, Protocol
     from offshelf.store.interface import Store
 
-# Path, as the description has it -> sha256 and bytes.
-Images: TypeAlias = "Mapping[str, tuple[str, int]]"
+# By path, as the description has it.
+Images: TypeAlias = "Mapping[str, Taken]"
 
 
 def import_protocol(
     store: Store,
-    file: BinaryIO,
+    collection: Collection,
     protocol: Protocol,
-    *,
-    owner: str,
-    name: str,
-    limits: ArchiveLimits,
-    now_s: float,
-) -> tuple[Dataset, bool]:
-    """Read an archive by a protocol and store what it names; the dataset, and whether it is new.
+    wanted: Wanted,
+    limits: ImportLimits,
+    watch: Watch,
+) -> tuple[DatasetHead, bool]:
+    """Read a collection by a protocol and take in what it names; the dataset, and if it is new.
 
-    `file` is a seekable zip or tar of the official layout, perhaps in one folder more. It is gone
-    through twice: for the lists, then for the images that they name. The manifest comes last, so
-    a broken upload leaves no dataset. Raises InvalidParameter with what is missing, TooLarge and
-    the store's DependencyError.
+    The official layout may be in one folder more. The collection is gone through twice: for the
+    lists, then for the images that they name. An image that cannot be read stays a sample, as the
+    official splits count it, and is listed. The manifest comes last, so a broken upload leaves no
+    dataset. Raises InvalidParameter with what is missing, TooLarge and the store's
+    DependencyError.
     """
-    description, prefix = _described(file, protocol, limits)
-    images = _store_images(store, file, description, prefix, limits)
-    dataset = dataset_of(description, images, owner=owner, name=name, now_s=now_s)
-    key = layout.description(owner, dataset.id)
+    description, prefix = _described(collection, protocol, limits, watch)
+    taking = Taking(store, limits, copied=wanted.copied, keep_faulty=True)
+    images, skipped = _taken(taking, collection, description, prefix, limits, watch)
+    items = items_of(description, images)
+    head = wanted.head(
+        id=_id(description, items),
+        layout=protocol.card.name,
+        classes=list(description.classes),
+        counts=summary(description).counts,
+        total=len(items),
+        bytes=sum(item.bytes for item in items),
+        skipped=skipped.files,
+        skipped_total=skipped.total,
+        protocol=summary(description),
+    )
+    key = layout.description(wanted.owner, head.id)
     store.put_new(key, description.model_dump_json().encode())
-    return records.add(store, dataset)
+    return records.add(store, head, items)
 
 
-def dataset_of(
-    description: Description, images: Images, *, owner: str, name: str, now_s: float
-) -> Dataset:
-    """The dataset of a copy; its id is derived from what the protocol read and from all pixels."""
+def items_of(description: Description, images: Images) -> list[DatasetItem]:
+    """The samples of a copy, in the order of its description."""
     regions = region_names(description.items)
-    items = [
+    return [
         DatasetItem(
             path=item.key,
             label="" if description.multi_label else description.classes[item.labels[0]],
-            sha256=images[item.path][0],
-            bytes=images[item.path][1],
+            sha256=images[item.path].sha256,
+            bytes=images[item.path].bytes,
             boxes=boxes(item, regions),
+            source=images[item.path].source,
         )
         for item in description.items
     ]
-    return Dataset(
-        id=_id(description, items),
-        owner=owner,
-        name=name,
-        created_s=now_s,
-        classes=list(description.classes),
-        items=items,
-        protocol=summary(description),
-    )
 
 
 def id_of_copy(description: Description, folder: Path) -> str:
@@ -88,11 +89,12 @@ def id_of_copy(description: Description, folder: Path) -> str:
 
     `folder` is the data set's own, to which the description's paths are relative.
     """
-    images: dict[str, tuple[str, int]] = {}
+    images: dict[str, Taken] = {}
     for path in dict.fromkeys(item.path for item in description.items):
         with (folder / path).open("rb") as file:
-            images[path] = (hashlib.file_digest(file, "sha256").hexdigest(), 0)
-    return dataset_of(description, images, owner="", name="", now_s=0.0).id
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        images[path] = Taken(path, sha256=sha256)
+    return _id(description, items_of(description, images))
 
 
 def summary(description: Description) -> DatasetProtocol:
@@ -134,12 +136,12 @@ def boxes(item: Item, regions: Sequence[str]) -> list[Box | None]:
 
 
 def _described(
-    file: BinaryIO, protocol: Protocol, limits: ArchiveLimits
+    collection: Collection, protocol: Protocol, limits: ImportLimits, watch: Watch
 ) -> tuple[Description, str]:
-    """What the protocol reads, and where in the archive its paths begin."""
+    """What the protocol reads, and where in the collection its paths begin."""
     with tempfile.TemporaryDirectory(prefix="offshelf-dataset-") as scratch:
         top = Path(scratch)
-        unpack(file, top, limits)
+        unpack(collection, top, limits, watch)
         root = protocol.locate(top)
         if root == top:
             root = protocol.locate(only_folder(top))
@@ -148,29 +150,37 @@ def _described(
         except InvalidParameter as error:
             card = protocol.card
             raise InvalidParameter(
-                f"the archive does not hold {card.title} as {card.name} reads it: {error}; "
+                f"{collection.what} does not hold {card.title} as {card.name} reads it: {error}; "
                 f"the layout is {'; '.join(card.layout)}"
             ) from error
         inside = root.relative_to(top).as_posix()
     return description, "" if inside == "." else f"{inside}/"
 
 
-def _store_images(
-    store: Store, file: BinaryIO, description: Description, prefix: str, limits: ArchiveLimits
-) -> Images:
-    wanted = {item.path for item in description.items}
-    images: dict[str, tuple[str, int]] = {}
-    with BlobWriter(store, limits.max_image_bytes) as writer:
-        for member in read_archive(file, limits):
-            path = member.path.removeprefix(prefix)
-            if path not in wanted or not member.path.startswith(prefix):
-                continue
-            if member.size > limits.max_image_bytes:
-                raise TooLarge(
-                    f"{path!r} has {member.size} bytes; the limit is {limits.max_image_bytes}"
-                )
-            images[path] = writer.add(member)
-    return images
+def _taken(
+    taking: Taking,
+    collection: Collection,
+    description: Description,
+    prefix: str,
+    limits: ImportLimits,
+    watch: Watch,
+) -> tuple[Images, Skipped]:
+    """The images that the description names, and those among them that cannot be read."""
+    paths = {prefix + item.path for item in description.items}
+    watch.found(len(paths))
+    images: dict[str, Taken] = {}
+    skipped = Skipped()
+    members = (member for member in collection.members() if member.path in paths)
+    for taken in taking.all(collection, members, watch):
+        if not taken.sha256:
+            kind = TooLarge if taken.bytes > limits.max_image_bytes else InvalidParameter
+            raise kind(f"{taken.path.removeprefix(prefix)!r}: {taken.fault}")
+        if taken.fault:
+            skipped.add(taken.path, taken.fault)
+        images[taken.path.removeprefix(prefix)] = taken
+    if missing := [path for path in paths if path.removeprefix(prefix) not in images]:
+        raise InvalidParameter(f"{missing[0]!r} has gone while {collection.what} was read")
+    return images, skipped
 
 
 def _id(description: Description, items: Sequence[DatasetItem]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,8 @@ from PIL import (
 from offshelf.errors import InvalidImage, OffshelfError, TooLarge
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from PIL.ImageFile import ImageFile
 
 FORMATS: Final = tuple(
@@ -75,17 +78,7 @@ class Limits:
 
 def decode(data: bytes, limits: Limits) -> Image.Image:
     """Decode an image file to mode RGB. Raises InvalidImage or TooLarge; safe in many threads."""
-    if not data:
-        raise InvalidImage("the image is empty (0 bytes)")
-    if len(data) > limits.max_bytes:
-        raise TooLarge(f"the image has {len(data)} bytes; the limit is {limits.max_bytes}")
-    _quieten()
-    with _opened(data) as image:
-        width, height = image.size
-        if width * height > limits.max_pixels:
-            raise TooLarge(
-                f"the image has {width} x {height} pixels; the limit is {limits.max_pixels}"
-            )
+    with _within(data, limits) as image:
         try:
             image.load()
             return _upright(_rgb(image), _orientation(image))
@@ -97,6 +90,32 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
             raise InvalidImage(
                 f"the {image.format} image is damaged or cut off: {error}"
             ) from error
+
+
+def check_header(data: bytes, limits: Limits) -> None:
+    """Raise what `decode` would for a file whose header cannot be read, or that is too large.
+
+    It costs some 0.1 ms; what is wrong with the pixels is found by decoding them alone.
+    """
+    with _within(data, limits):
+        pass
+
+
+@contextmanager
+def _within(data: bytes, limits: Limits) -> Iterator[ImageFile]:
+    """The image with its header read."""
+    if not data:
+        raise InvalidImage("the image is empty (0 bytes)")
+    if len(data) > limits.max_bytes:
+        raise TooLarge(f"the image has {len(data)} bytes; the limit is {limits.max_bytes}")
+    _quieten()
+    with _opened(data) as image:
+        width, height = image.size
+        if width * height > limits.max_pixels:
+            raise TooLarge(
+                f"the image has {width} x {height} pixels; the limit is {limits.max_pixels}"
+            )
+        yield image
 
 
 def _quieten() -> None:

@@ -162,6 +162,14 @@ class TorchResident:
             self._check_device(error)
             raise
 
+    def part(self, tap: str) -> tuple[fx.GraphModule, Tap]:
+        """The network up to a canonical tap, which it gives as a tuple of one, and that tap.
+
+        It takes normalised inputs (N, 3, S, S) of the network's own size, and shares its weights.
+        """
+        _, known, _, _ = self.resolve_tap(tap)
+        return self._program((self._node(tap),)), known
+
     def close(self) -> None:
         """Free the tensors at once: what is left of a graph has cycles, and goes when it may."""
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -36,18 +37,20 @@ class Shard:
     errors: Mapping[int, ErrorBody] = field(default_factory=dict)
 
     def pack(self) -> bytes:
-        """As safetensors: `rows`, `kept`, and the errors as JSON in the metadata."""
+        """As safetensors: `rows`, `kept`; in the metadata errors as JSON, and the rows' sha256."""
         errors = {str(index): error.model_dump() for index, error in self.errors.items()}
         rows = np.ascontiguousarray(self.rows, np.float32)
         tensors: dict[str, NDArray[Any]] = {"rows": rows, "kept": self.kept}
-        metadata = {"errors": json.dumps(errors, sort_keys=True)}
+        # One entry: safetensors writes several in any order, and equal shards have equal bytes.
+        told = {"errors": errors, "sha256": hashlib.sha256(rows.data).hexdigest()}
+        metadata = {"shard": json.dumps(told, sort_keys=True)}
         return bytes(safetensors.numpy.save(tensors, metadata=metadata))
 
     @classmethod
     def unpack(cls, data: bytes) -> Shard:
         """Inverse of `pack`."""
         tensors = safetensors.numpy.load(data)
-        errors = json.loads(read_metadata(data)["errors"])
+        errors = told_of(read_metadata(data))["errors"]
         known = {int(index): ErrorBody(**error) for index, error in errors.items()}
         return cls(tensors["rows"], tensors["kept"], known)
 
@@ -112,6 +115,14 @@ def _allocate(shape: tuple[int, int], file: Path) -> NDArray[np.float32]:
         file, mode="w+", dtype=np.float32, shape=shape
     )
     return mapped
+
+
+def told_of(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The `errors` of a shard's metadata and, unless it is an old one, the `sha256` of its rows."""
+    if "shard" in metadata:
+        told: dict[str, Any] = json.loads(metadata["shard"])
+        return told
+    return {"errors": json.loads(metadata["errors"])}
 
 
 def read_metadata(data: bytes) -> dict[str, str]:

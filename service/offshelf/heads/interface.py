@@ -24,9 +24,11 @@ class Fitted:
 
 
 class Solver(Protocol):
-    """Fit one kind of head; imports scikit-learn when called."""
+    """Fit one kind of head; imports torch when called."""
 
-    def __call__(self, X: NDArray[np.float32], y: NDArray[np.int64], C: float) -> Fitted:
+    def __call__(
+        self, X: NDArray[np.float32], y: NDArray[np.int64], C: float | NDArray[np.float64]
+    ) -> Fitted:
         """Fit on X (N, D) and y (N,), whose values are 0..K-1, each at least once; K >= 2."""
         ...
 

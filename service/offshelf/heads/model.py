@@ -12,7 +12,10 @@ import safetensors.numpy
 
 from offshelf.core.spec import FeatureSpec
 from offshelf.errors import FingerprintMismatch, InvalidParameter, UnknownName
+from offshelf.heads.calibration import own, probabilities
+from offshelf.schemas.features import FeatureParams
 from offshelf.schemas.heads import Head
+from offshelf.schemas.learning import LOGISTIC_KINDS, SOFTMAX_KINDS
 from offshelf.store import layout
 
 if TYPE_CHECKING:
@@ -25,8 +28,6 @@ if TYPE_CHECKING:
 
 # Weights of the heads used last; those of a thousand classes may take 100 MB each.
 WEIGHTS_KEPT: Final = 8
-# Kinds whose scores are the logits of one softmax over the classes.
-SOFTMAX_KINDS: Final = ("logreg", "logreg-dropout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +54,35 @@ class LinearHead:
         return decide(self.coef, self.intercept, X)
 
     def probabilities(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Class probabilities (N, K) of a logistic regression; an SVM has none.
+        """Class probabilities (N, K): calibrated, or a logistic regression's own.
 
-        They sum to 1, unless an image may have many labels.
+        They sum to 1, unless an image may have many labels. InvalidParameter where there are none.
         """
-        if self.card.kind not in SOFTMAX_KINDS:
-            raise InvalidParameter(f"head {self.card.id} is an {self.card.kind}: no probabilities")
-        scores = self.decision(X).astype(np.float64)
-        if self.card.multi_label:  # each class for itself; tanh, as exp would overflow
-            return (0.5 + 0.5 * np.tanh(scores / 2)).astype(np.float32)
-        if scores.shape[1] == 2:  # the rows are each other's negative: a pair of sigmoids
-            scores = scores / 2
-        scores -= scores.max(axis=1, keepdims=True)
-        exp = np.exp(scores)
-        result: NDArray[np.float32] = (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32)
-        return result
+        said = probabilities(
+            self.card.kind,
+            self.decision(X),
+            self.card.calibration,
+            multi_label=self.card.multi_label,
+        )
+        if said is None:
+            raise InvalidParameter(
+                f"head {self.card.id} is an {self.card.kind}: no probabilities, unless it is "
+                "trained with calibrate=temperature or platt"
+            )
+        return said.astype(np.float32)
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether `probabilities` has an answer."""
+        return self.card.calibration is not None or self.card.kind in LOGISTIC_KINDS
 
     def scores(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What predictions show: probabilities where the head has them, else margins."""
-        return self.probabilities(X) if self.card.kind in SOFTMAX_KINDS else self.decision(X)
+        """What predictions are made by: margins, or what the softmax of `logreg` says of them."""
+        scores = self.decision(X)
+        if self.card.kind not in SOFTMAX_KINDS:
+            return scores
+        said = own(self.card.kind, scores.astype(np.float64), multi_label=self.card.multi_label)
+        return said.astype(np.float32)
 
     def check(self, spec: FeatureSpec) -> None:
         """FingerprintMismatch, naming the fields that differ, unless it was trained on `spec`."""
@@ -95,6 +106,21 @@ def decide(
     return result
 
 
+def params_of(card: Head) -> FeatureParams:
+    """The parameters that give the features the head was trained on, whatever the defaults are."""
+    spec = FeatureSpec.from_dict(card.spec)
+    return FeatureParams(
+        backbone=spec.backbone,
+        # Heads from before `asked` was kept have a label alone.
+        weights=card.weights.asked or (card.weights.label if card.weights.random else None),
+        taps=[spec.tap],
+        view=spec.view,
+        pool=spec.pooling,
+        normalize=spec.normalisation,
+        merge=spec.merge,
+    )
+
+
 def pack_weights(coef: NDArray[np.float32], intercept: NDArray[np.float32]) -> bytes:
     """A head's weights as safetensors: `coef` and `intercept`."""
     tensors = {"coef": np.ascontiguousarray(coef), "intercept": np.ascontiguousarray(intercept)}
@@ -115,6 +141,14 @@ def save(store: Store, head: LinearHead) -> None:
     owner, head_id = head.card.owner, head.card.id
     store.put_new(layout.head_weights(owner, head_id), pack_weights(head.coef, head.intercept))
     store.put_new(layout.head_card(owner, head_id), head.card.model_dump_json().encode())
+
+
+def delete(store: Store, card: Head) -> None:
+    """Remove a head and all that was kept with it. Its version stays claimed."""
+    # The card is what makes it a head, so it goes first.
+    store.delete(layout.head_card(card.owner, card.id))
+    for key in store.keys(layout.head(card.owner, card.id)):
+        store.delete(key)
 
 
 def load_card(store: Store, owner: str, head_id: str) -> Head:

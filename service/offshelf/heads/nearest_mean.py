@@ -22,7 +22,11 @@ def means(
     return centres, -np.square(centres).sum(axis=1) / 2
 
 
-def fit(X: NDArray[np.float32], y: NDArray[np.int64], C: float) -> Fitted:  # noqa: ARG001
+def fit(
+    X: NDArray[np.float32],
+    y: NDArray[np.int64],
+    C: float | NDArray[np.float64],  # noqa: ARG001
+) -> Fitted:
     """See `means`; C is of no effect."""
     coef, intercept = means(X, y)
     return Fitted(coef.astype(np.float32), intercept.astype(np.float32))

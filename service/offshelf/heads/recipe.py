@@ -162,14 +162,23 @@ def train_choosing(
     return trained, Path(*search.path(), tuple(search.cells))
 
 
-def as_solver(recipe: Recipe) -> Solver:
+@dataclass(frozen=True, slots=True)
+class RecipeSolver:
     """What a kind of head registers: the recipe at a C, a row a class, in float32."""
 
-    def fit(X: NDArray[np.float32], y: NDArray[np.int64], C: float) -> Fitted:
-        head = train(recipe, X, y, C)
+    recipe: Recipe
+
+    def __call__(
+        self, X: NDArray[np.float32], y: NDArray[np.int64], C: float | NDArray[np.float64]
+    ) -> Fitted:
+        """See `interface.Solver`; there may be a C for each class."""
+        head = train(self.recipe, X, y, C)
         return row_per_class(head.coef, head.intercept, head.warnings)
 
-    return fit
+
+def as_solver(recipe: Recipe) -> Solver:
+    """A recipe as a kind of head registers it."""
+    return RecipeSolver(recipe)
 
 
 def check_values(Cs: NDArray[np.float64], count: int) -> None:

@@ -17,7 +17,11 @@ def remove_feature_set(store: Store, features: FeatureSet) -> None:
     Shards stay while a mark says that another set has them. Those that stay because this breaks
     off are found by the next job on the same features.
     """
+    # The card first: a list makes the card of a set that has none, but would show a stale one.
+    store.delete(layout.feature_set_card(features.owner, features.id))
     store.delete(layout.feature_set(features.owner, features.id))
+    for key in list(store.keys(layout.feature_set_parts(features.owner, features.id))):
+        store.delete(key)
     for shelf in sorted({features.shelf(tap) for tap in features.fingerprints}):
         store.delete(layout.use(features.dataset, shelf, features.owner, features.id))
         if any(store.keys(layout.uses(features.dataset, shelf))):

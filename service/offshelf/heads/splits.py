@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from offshelf.core.splits import shuffled
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Item numbers of a dataset, in its order."""
+    """Item numbers of a dataset, in its order. Those of `val` are among `train`."""
 
     train: tuple[int, ...]
     test: tuple[int, ...]
+    val: tuple[int, ...] = ()
 
 
 def split_items(dataset: Dataset, split: ExplicitSplit | RandomSplit | None) -> Split:
@@ -34,21 +36,23 @@ def split_items(dataset: Dataset, split: ExplicitSplit | RandomSplit | None) -> 
 
 def _explicit(dataset: Dataset, split: ExplicitSplit) -> Split:
     index = {item.path: number for number, item in enumerate(dataset.items)}
-    unknown = [path for path in (*split.train, *split.test) if path not in index]
+    sides = {"train": split.train, "val": split.val, "test": split.test}
+    unknown = [path for paths in sides.values() for path in paths if path not in index]
     if unknown:
         raise InvalidParameter(f"the split names images that are not there: {_some(unknown)}")
-    both = sorted(set(split.train) & set(split.test))
-    if both:
-        raise InvalidParameter(f"the split has these in train and in test: {_some(both)}")
-    train, test = ({index[path] for path in paths} for paths in (split.train, split.test))
-    return Split(tuple(sorted(train)), tuple(sorted(test)))
+    for one, other in combinations(sides, 2):
+        both = sorted(set(sides[one]) & set(sides[other]))
+        if both:
+            raise InvalidParameter(f"the split has these in {one} and in {other}: {_some(both)}")
+    train, val, test = ({index[path] for path in paths} for paths in sides.values())
+    return Split(tuple(sorted(train | val)), tuple(sorted(test)), tuple(sorted(val)))
 
 
 def _random(dataset: Dataset, split: RandomSplit) -> Split:
     """As `schemas.RandomSplit` documents it: one generator, the classes in sorted order."""
-    by_class: dict[str, list[int]] = {name: [] for name in sorted(dataset.classes)}
-    for number in sorted(range(len(dataset.items)), key=lambda i: dataset.items[i].path):
-        by_class[dataset.items[number].label].append(number)
+    by_class: dict[str, list[tuple[str, int]]] = {name: [] for name in sorted(dataset.classes)}
+    for number, item in enumerate(dataset.items):
+        by_class[item.label].append((item.path, number))
     short = [name for name, items in by_class.items() if len(items) < split.train_per_class]
     if short:
         raise InvalidParameter(
@@ -56,7 +60,8 @@ def _random(dataset: Dataset, split: RandomSplit) -> Split:
         )
     train: list[int] = []
     test: list[int] = []
-    for drawn in shuffled(by_class.values(), split.seed):
+    numbers = [[number for _, number in sorted(items)] for items in by_class.values()]
+    for drawn in shuffled(numbers, split.seed):
         rest = drawn[split.train_per_class :]
         train += drawn[: split.train_per_class]
         test += rest[: split.test_per_class]

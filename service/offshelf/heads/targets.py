@@ -109,7 +109,7 @@ def _weights(
     if recipe.class_weight is None:
         return weight
     if target.ndim == 2:
-        return _label_weights(recipe, target) * weight
+        return _label_weights(recipe, target, weight) * weight
     if recipe.class_weight == "balanced":
         counts = np.bincount(target, weights=weight[:, 0], minlength=classes)
         factors = counts.sum() / (classes * np.maximum(counts, 1e-12))
@@ -121,15 +121,16 @@ def _weights(
     return spread
 
 
-def _label_weights(recipe: Recipe, target: NDArray[np.int64]) -> NDArray[np.float64]:
+def _label_weights(
+    recipe: Recipe, target: NDArray[np.int64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Balanced: the positives of each label weigh as much as its negatives; else as given."""
     present = target > 0
     if recipe.class_weight == "balanced":
-        counts = present.sum(axis=0)
-        half = len(target) / 2
-        weights: NDArray[np.float64] = np.where(
-            present, half / np.maximum(counts, 1), half / np.maximum(len(target) - counts, 1)
-        )
+        total = np.broadcast_to(weight, target.shape).sum(axis=0)
+        positive = np.where(present, weight, 0.0).sum(axis=0)
+        sides = (total / (2 * np.maximum(side, 1e-12)) for side in (positive, total - positive))
+        weights: NDArray[np.float64] = np.where(present, *sides)
         return weights
     given = recipe.class_weight or {}
     factors = np.array([given.get(k, 1.0) for k in range(target.shape[1])])

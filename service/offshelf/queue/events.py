@@ -105,7 +105,7 @@ class RedisEvents:
 
 def _event(fields: dict[Any, Any]) -> dict[str, Any]:
     data: dict[str, Any] = {text(name): text(value) for name, value in fields.items()}
-    for name in ("total", "done", "failed", "reused", "images_per_s", "error", "result"):
+    for name in ("total", "done", "failed", "reused", "images_per_s", "error", "result", "search"):
         if name in data:
             data[name] = json.loads(data[name])
     computed = data.get("done", 0) - data.get("reused", 0)

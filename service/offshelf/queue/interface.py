@@ -82,6 +82,10 @@ class Jobs(Protocol):
         """
         ...
 
+    def searched(self, job_id: str, search: Mapping[str, float | None]) -> None:
+        """Say how far the search for C of a running job is, and tell it as an event."""
+        ...
+
     def tried(self, job_id: str, step: str) -> int:
         """Count a try of a step of the job; how many there were since it last ended cleanly."""
         ...

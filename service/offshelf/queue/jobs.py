@@ -50,6 +50,8 @@ def events_key(job_id: str) -> str:
 UNSURE_KEY: Final = f"{PREFIX}jobs-unsure"
 # The stage of a job for which nothing runs: its next step is in the queue for trainings.
 WAITING_TO_TRAIN: Final = "waiting to train"
+# The stage of a job that fits a head for every C on every fold.
+CHOOSING: Final = "choosing C"
 
 
 def owner_key(owner: str) -> str:
@@ -88,6 +90,7 @@ class RedisJobs:
         self._change = client.register_script(scripts.CHANGE)
         self._plan = client.register_script(scripts.PLAN)
         self._shard_done = client.register_script(scripts.SHARD_DONE)
+        self._searched = client.register_script(scripts.SEARCHED)
         self._tried = client.register_script(scripts.TRIED)
 
     def create(
@@ -313,6 +316,11 @@ class RedisJobs:
             known: Any = self._client.lrange(pace_key(job_id), 1 - SPELLS_KEPT, -1)
         return images_per_s([*(Spell.parse(text(one)) for one in known), latest])
 
+    def searched(self, job_id: str, search: Mapping[str, float | None]) -> None:
+        """Say how far the search for C of a running job is, and tell it as an event."""
+        keys = [record_key(job_id), events_key(job_id)]
+        self._run(self._searched, keys, [CHOOSING, _json(search)])
+
     def tried(self, job_id: str, step: str) -> int:
         """Count a try of a step of the job; how many there were since it last ended cleanly."""
         return int(self._run(self._tried, [record_key(job_id), tries_key(job_id)], [step]))
@@ -361,7 +369,7 @@ def _decode(raw: Mapping[Any, Any]) -> Job:
     data: dict[str, Any] = {name: fields[name] for name in _TEXT if name != "state"}
     data.update({name: int(fields.get(name, 0)) for name in _COUNTS})
     data.update({name: json.loads(fields[name]) for name in ("params", "result", "created_s")})
-    for name in ("started_s", "finished_s", "images_per_s"):
+    for name in ("started_s", "finished_s", "images_per_s", "search"):
         data[name] = json.loads(fields.get(name, "null"))
     error = json.loads(fields.get("error", "null"))
     return Job(

@@ -2,7 +2,8 @@
 
 An event is a stream entry with the fields `type`, `state`, `stage`, `total`, `done`, `failed`,
 `reused` and, once it is known, `images_per_s`; those of type `state` have also `error` and `result`
-(JSON) where the record has them. A script on a record that is gone changes nothing.
+(JSON) where the record has them, those of type `progress` in the same way `search`. A script on a
+record that is gone changes nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ local function tell(record, events, kind)
   if kind == 'state' then
     names[#names + 1] = 'error'
     names[#names + 1] = 'result'
+  else
+    names[#names + 1] = 'search'
   end
   local values = redis.call('HMGET', record, unpack(names))
   local entry = {{'type', kind}}
@@ -134,6 +137,18 @@ if redis.call('SADD', KEYS[3], ARGV[1]) == 1 then
   end
 end
 return redis.call('SCARD', KEYS[3]) >= tonumber(shards) and 1 or 0
+"""
+)
+
+# KEYS[1] record   KEYS[2] events
+# ARGV[1] stage   ARGV[2] how far its search is (JSON)
+SEARCHED: Final = (
+    _TELL
+    + """
+if redis.call('HGET', KEYS[1], 'state') ~= 'running' then return 0 end
+redis.call('HSET', KEYS[1], 'stage', ARGV[1], 'search', ARGV[2])
+tell(KEYS[1], KEYS[2], 'progress')
+return 1
 """
 )
 

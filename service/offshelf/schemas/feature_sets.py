@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -33,8 +33,19 @@ class FeatureSetRequest(FeatureParams):
     )
 
 
-class FeatureSet(Strict):
-    """Features of a dataset under one or more FeatureSpecs; rows are in shards in the store."""
+class TapRows(Strict):
+    """What the rows of a tap are: the shape of one, and a sha256 of all, in their order.
+
+    A set without a good row has rows of shape [0].
+    """
+
+    row_shape: list[int]
+    dtype: Literal["float32"] = "float32"
+    digest: str
+
+
+class _About(Strict):
+    """`table` is the digest of the table that says where the bytes of its files are."""
 
     id: str
     owner: str
@@ -45,10 +56,48 @@ class FeatureSet(Strict):
     weights: WeightsBody
     shards: int
     total: int
-    kept: list[int]
-    errors: dict[int, ErrorBody]
+    taps: dict[str, TapRows] = {}
+    versions: dict[str, str] = {}
+    table: str = ""
     deterministic: bool = False
 
     def shelf(self, tap: str) -> str:
         """Where the shards of a tap stand in the store."""
         return shelf_of(self.fingerprints[tap], deterministic=self.deterministic)
+
+
+class FeatureSetCard(_About):
+    """A feature set without what it has for every image: `rows` good ones, `failed` others."""
+
+    rows: int
+    failed: int
+
+
+class FeatureSet(_About):
+    """Features of a dataset under one or more FeatureSpecs; rows are in shards in the store.
+
+    Row r of every tap is of the dataset's item `kept[r]`; `errors` says of the others, by their
+    number, what was wrong. `shard_rows` counts the rows of each shard, by which the digests are
+    made. `versions` are those of the libraries that made it.
+    """
+
+    shard_rows: list[int] = []
+    kept: list[int]
+    errors: dict[int, ErrorBody]
+
+    @property
+    def card(self) -> FeatureSetCard:
+        """The card, as lists show it."""
+        about = {name: getattr(self, name) for name in _About.model_fields}
+        return FeatureSetCard(**about, rows=len(self.kept), failed=len(self.errors))
+
+
+class FeatureSetItem(Strict):
+    """An item of the dataset that a feature set is of: the row that it has, or its error."""
+
+    index: int
+    path: str
+    label: str
+    sha256: str
+    row: int | None = None
+    error: ErrorBody | None = None

@@ -9,18 +9,11 @@ from pydantic import Field
 from offshelf.schemas.base import ErrorBody, Strict, WeightsBody
 from offshelf.schemas.datasets import DatasetId
 from offshelf.schemas.features import FeatureParams, ImageBody, TapName
+from offshelf.schemas.learning import Calibration, Choice, HeadKind, Learning
 
-HeadKind = Literal[
-    "svm",
-    "svm-hinge",
-    "svm-dropout",
-    "logreg",
-    "logreg-ovr",
-    "logreg-dropout",
-    "ridge",
-    "nearest-mean",
-]
 HEAD: Final = "head"
+HEAD_ID_PREFIX: Final = "head-"  # what the ids of heads begin with, so no name does
+NEWEST: Final = "latest"  # after a name and a colon: the newest version, as without either
 
 
 class PredictRequest(Strict):
@@ -30,10 +23,14 @@ class PredictRequest(Strict):
 
 
 class ExplicitSplit(Strict):
-    """Train and test images by their path in the dataset."""
+    """Train, validation and test images by their path in the dataset.
+
+    Those of `val` can choose parameters; the head is trained on `train` and `val`.
+    """
 
     train: list[str]
     test: list[str] = []
+    val: list[str] = []
 
 
 class RandomSplit(Strict):
@@ -58,15 +55,28 @@ class ProtocolSplit(Strict):
     number: Annotated[int, Field(gt=0)]
 
 
-class HeadRequest(FeatureParams):
+class LowShot(Strict):
+    """Also train on `shots` images a class, each `draws` times, and score every head on the test.
+
+    Each draw is independent of all others, those of fewer images too (VISSL's low-shot protocol).
+    `seed`, the shots and the number of the draw settle which images it has.
+    """
+
+    shots: Annotated[list[Annotated[int, Field(ge=1, le=100_000)]], Field(min_length=1)] = [
+        1, 2, 4, 8, 16,
+    ]  # fmt: skip
+    draws: Annotated[int, Field(ge=1, le=100)] = 5
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+class HeadRequest(FeatureParams, Learning):
     """Body of `POST /v1/heads`: exactly one tap, flattened to a vector."""
 
     taps: Annotated[list[TapName], Field(min_length=1, max_length=1)] = ["penultimate"]
     dataset: DatasetId
     name: Annotated[str, Field(max_length=200)] = ""
-    kind: HeadKind = "svm"
-    C: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     split: ExplicitSplit | RandomSplit | ProtocolSplit | None = None
+    low_shot: LowShot | None = None
 
 
 class ClassPrecision(Strict):
@@ -128,6 +138,10 @@ class Head(Strict):
     """A trained head: a linear model and the FeatureSpec of the features it was trained on.
 
     `regions` are the parts of an image whose features stand in a row; none is the whole image.
+    `C` is what it was trained with; where each class has its own, their geometric mean, and
+    `choice` has them. `learning` is what was asked for.
+    `version` counts the heads of a name from 1; a head without a name has none. `tags` are those
+    that stand at it now.
     """
 
     id: str
@@ -149,16 +163,26 @@ class Head(Strict):
     multi_label: bool = False
     regions: list[str] = []
     protocol: ProtocolReport | None = None
+    learning: Learning | None = None
+    choice: Choice | None = None
+    calibration: Calibration | None = None
+    version: int | None = None
+    tags: list[str] = []
 
 
 class Prediction(Strict):
-    """What a head says of one image. `scores` are SVM margins or logistic probabilities."""
+    """What a head says of one image. `scores` are SVM margins or logistic probabilities.
+
+    `probabilities` are the calibrated ones, or a logistic regression's own; others have none. They
+    sum to 1 where an image has one class. `label` is that of the best score.
+    """
 
     index: int
     name: str | None = None
     status: Literal["ok", "error"]
     label: str | None = None
     scores: dict[str, float] | None = None
+    probabilities: dict[str, float] | None = None
     error: ErrorBody | None = None
 
 

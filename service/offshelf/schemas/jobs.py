@@ -8,12 +8,25 @@ from offshelf.core.jobs import JobState
 from offshelf.schemas.base import ErrorBody, Strict
 
 
+class SearchBody(Strict):
+    """How far a search for C is: `done` of at most `total` fits, and the one that ended last.
+
+    Folds are numbered from 1. `score` is None where it cannot be told.
+    """
+
+    done: int
+    total: int
+    C: float
+    fold: int
+    score: float | None
+
+
 class JobBody(Strict):
     """A job as the API shows it.
 
     `done` and `failed` of `total` images have come to their end. Of those done, `reused` were
     there already and `computed` are new; they come at `images_per_s`, measured over the latest
-    shards, and at that rate the rest takes `left_s`.
+    shards, and at that rate the rest takes `left_s`. `search` is of a head whose C is chosen.
     """
 
     id: str
@@ -35,3 +48,4 @@ class JobBody(Strict):
     computed: int = 0
     images_per_s: float | None = None
     left_s: float | None = None
+    search: SearchBody | None = None

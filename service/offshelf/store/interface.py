@@ -23,6 +23,14 @@ class Store(Protocol):
         """Read an object; UnknownName when there is none."""
         ...
 
+    def get_range(self, key: str, start: int, size: int) -> bytes:
+        """`size` bytes from `start` on, or fewer where the object ends; UnknownName without it."""
+        ...
+
+    def size(self, key: str) -> int:
+        """The bytes of an object; UnknownName when there is none."""
+        ...
+
     def exists(self, key: str) -> bool:
         """Whether there is an object under the key."""
         ...

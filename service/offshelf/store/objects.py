@@ -28,6 +28,7 @@ Backend: TypeAlias = LocalStore | MemoryStore | S3Store
 # who race write the same bytes.
 MAX_CONDITIONAL_BYTES: Final = 64 << 20
 
+LISTED: Final = 1000
 # How the errors of a store without room read: of a disk, of a quota, of S3 (MinIO, Ceph).
 NO_ROOM: Final = ("no space left", "quota", "storagefull", "insufficientstorage", "os error 27", "os error 28")
 
@@ -72,6 +73,31 @@ class ObjectStore:
         """Read an object; UnknownName when there is none."""
         with self._on(key):
             return bytes(obstore.get(self._backend, key).bytes())
+
+    def get_at_most(self, key: str, most: int) -> bytes | None:
+        """Read an object of at most so many bytes, None for a larger one; UnknownName for none."""
+        with self._on(key):
+            found = obstore.get(self._backend, key)
+            return bytes(found.bytes()) if found.meta["size"] <= most else None
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Key and bytes of all objects under a folder-like prefix, as they are listed."""
+        with self._on(prefix):
+            for page in obstore.list(self._backend, prefix or None, chunk_size=LISTED):
+                for meta in page:
+                    yield meta["path"], meta["size"]
+
+    def get_range(self, key: str, start: int, size: int) -> bytes:
+        """`size` bytes from `start` on, or fewer where the object ends; UnknownName without it."""
+        if size == 0:
+            return b""
+        with self._on(key):
+            return bytes(obstore.get_range(self._backend, key, start=start, length=size))
+
+    def size(self, key: str) -> int:
+        """The bytes of an object; UnknownName when there is none."""
+        with self._on(key):
+            return int(obstore.head(self._backend, key)["size"])
 
     def exists(self, key: str) -> bool:
         """Whether there is an object under the key."""

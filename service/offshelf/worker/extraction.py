@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from offshelf.core.batching import Lane
+from offshelf.datasets.reading import ImageReader
 from offshelf.engine.company import Company
-from offshelf.errors import ErrorInfo, RequestError, WorkerError
+from offshelf.errors import ErrorInfo, InvalidImage, RequestError, WorkerError
 from offshelf.heads.features import Shard
 from offshelf.schemas.base import ErrorBody
 from offshelf.store import layout
@@ -75,10 +76,17 @@ class _Run:
 class ShardExtraction:
     """Computes shards and writes them. `watch`, called all along, may raise to stop it."""
 
-    def __init__(self, store: Store, extractor: Extractor, cache: ContentCache) -> None:
+    def __init__(
+        self,
+        store: Store,
+        extractor: Extractor,
+        cache: ContentCache,
+        images: ImageReader | None = None,
+    ) -> None:
         self._store = store
         self._extractor = extractor
         self._cache = cache
+        self._images = images or ImageReader(store)
 
     def find(self, dataset_id: str, pinned: Pinned, index: int) -> Shard | None:
         """A shard that is there under every tap of the job, or None."""
@@ -129,7 +137,11 @@ class ShardExtraction:
         try:
             for region, hit, company in zip(regions, known, companies, strict=True):
                 watch()
-                one = self._submitted(plan, region, company) if hit is None else _ended(hit)
+                one = (
+                    self._submitted(plan, work.dataset, region, company)
+                    if hit is None
+                    else _ended(hit)
+                )
                 futures.append(one)
             _await(set(futures), watch)
         finally:
@@ -141,9 +153,12 @@ class ShardExtraction:
         return run
 
     def _submitted(
-        self, plan: Plan, region: Region, company: Company | None
+        self, plan: Plan, dataset: Dataset, region: Region, company: Company | None
     ) -> Future[dict[str, Features]]:
-        image = self._store.get(layout.blob(region.sha256))
+        try:
+            image = self._images.read(dataset.items[region.number])
+        except InvalidImage as error:  # it has changed since it was registered
+            return _failed(error)
         return self._extractor.submit(image, plan, Lane.BULK, box=region.box, company=company)
 
 
@@ -152,6 +167,12 @@ def _companies(plan: Plan, total: int) -> list[Company]:
     size = max(1, FIXED_BATCH // plan.view.inputs)
     companies = [Company(min(size, total - first)) for first in range(0, total, size)]
     return [companies[place // size] for place in range(total)]
+
+
+def _failed(error: InvalidImage) -> Future[dict[str, Features]]:
+    future: Future[dict[str, Features]] = Future()
+    future.set_exception(error)
+    return future
 
 
 def _ended(features: dict[str, Features]) -> Future[dict[str, Features]]:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from offshelf.core.jobs import JobState
 from offshelf.errors import UnknownName
-from offshelf.heads.features import load_feature_set, read_shards
+from offshelf.heads.features import load_feature_set
 from offshelf.queue.tasks import Step
-from offshelf.schemas.base import ErrorBody, WeightsBody
-from offshelf.schemas.feature_sets import FEATURE_SET, FeatureSet, FeatureSetRequest
+from offshelf.schemas.feature_sets import FEATURE_SET, FeatureSetRequest
 from offshelf.store import layout
+from offshelf.worker.committing import commit_feature_set
 from offshelf.worker.extraction import ShardExtraction, Work
 from offshelf.worker.planning import (
     Pinned,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from offshelf.core.jobs import Job
+    from offshelf.datasets.reading import ImageReader
     from offshelf.queue.interface import Jobs, StepQueue
     from offshelf.schemas.datasets import Dataset
     from offshelf.store.interface import Store
@@ -57,6 +58,7 @@ class FeatureSteps:
         metrics: WorkerMetrics,
         datasets: KnownDatasets,
         cache: ContentCache,
+        images: ImageReader,
         shard_images: int,
         clock: Callable[[], float],
     ) -> None:
@@ -68,7 +70,7 @@ class FeatureSteps:
         self._datasets = datasets
         self._shard_images = shard_images
         self._clock = clock
-        self._shards = ShardExtraction(store, extractor, cache)
+        self._shards = ShardExtraction(store, extractor, cache, images)
         self._known_sources = lru_cache(SOURCES_KEPT)(lambda key: Sources.unpack(store.get(key)))
 
     def start(self, job: Job) -> None:
@@ -146,12 +148,13 @@ class FeatureSteps:
 
     def finish(self, job: Job) -> None:
         """Write the manifest, which is the commit of a feature set."""
-        features = self._manifest(job)
-        for tap in features.fingerprints:
-            use = layout.use(features.dataset, features.shelf(tap), job.owner, features.id)
+        pinned, request = Pinned.of(job), request_of(job)
+        feature_set_id = feature_set_id_of(job)
+        for shelf in pinned.shelves.values():
+            use = layout.use(request.dataset, shelf, job.owner, feature_set_id)
             self._store.put_new(use, b"")
-        key = layout.feature_set(job.owner, features.id)
-        self._store.put_new(key, features.model_dump_json().encode())
+        dataset = self._datasets.dataset(job.owner, request.dataset)
+        features = commit_feature_set(self._store, job, dataset, self._clock())
         self._store.delete(layout.reuse(job.owner, job.id))
         self._succeed(job, features.id)
 
@@ -169,29 +172,3 @@ class FeatureSteps:
         key = layout.shard_plan(dataset_id)
         self._store.put_new(key, json.dumps({"shard_images": self._shard_images}).encode())
         return int(json.loads(self._store.get(key))["shard_images"])
-
-    def _manifest(self, job: Job) -> FeatureSet:
-        """All that is known of a feature set; which items it has is the same under every tap."""
-        pinned, request = Pinned.of(job), request_of(job)
-        total = len(self._datasets.dataset(job.owner, request.dataset).items)
-        any_shelf = min(pinned.shelves.values())
-        kept: list[int] = []
-        errors: dict[int, ErrorBody] = {}
-        shards = pinned.shards(total)
-        for shard in read_shards(self._store, request.dataset, any_shelf, shards):
-            kept += shard.kept.tolist()
-            errors.update(shard.errors)
-        return FeatureSet(
-            id=feature_set_id_of(job),
-            owner=job.owner,
-            dataset=request.dataset,
-            created_s=self._clock(),
-            specs=pinned.specs,
-            fingerprints=pinned.fingerprints,
-            weights=WeightsBody(**pinned.weights),
-            shards=shards,
-            total=total,
-            kept=kept,
-            errors=errors,
-            deterministic=pinned.deterministic,
-        )

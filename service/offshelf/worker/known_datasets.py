@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from offshelf.schemas.datasets import Dataset
     from offshelf.store.interface import Store
 
-# Manifests of large data sets are large.
+# Each keeps a few pages of its items.
 DATASETS_KEPT: Final = 8
 DESCRIPTIONS_KEPT: Final = 2
 

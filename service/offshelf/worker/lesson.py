@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from offshelf.errors import InvalidParameter
+from offshelf.heads.choosing import metric_of
+from offshelf.heads.folds import folds_of
 from offshelf.heads.interface import check_classes
 from offshelf.heads.labels import check_labels
 from offshelf.heads.splits import split_items
 from offshelf.schemas.heads import ProtocolSplit
+from offshelf.schemas.learning import ChooseC
 from offshelf.worker.training import TrainingSet
 
 if TYPE_CHECKING:
@@ -20,23 +23,33 @@ if TYPE_CHECKING:
     from offshelf.datasets.protocols.interface import Description, Split
     from offshelf.schemas.datasets import Dataset
     from offshelf.schemas.heads import HeadRequest
+    from offshelf.schemas.learning import Learning, Metric
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """Sample numbers, and the labels of all samples: (N,), or (N, K) where each may have many.
 
-    Those of the samples that train are as the protocol wants them for training.
+    Those of the samples that train are as the protocol wants them for training. The samples of
+    `val`, which can choose parameters, are among `train`; `first_figure` is the protocol's metric.
     """
 
     classes: list[str]
     labels: NDArray[np.int64]
     train: tuple[int, ...]
     test: tuple[int, ...]
+    val: tuple[int, ...] = ()
+    first_figure: Metric | None = None
 
-    def check(self) -> None:
-        """InvalidParameter for what cannot be learned."""
-        self._check(self.labels[list(self.train)])
+    def check(self, learning: Learning) -> None:
+        """InvalidParameter for what cannot be learned, or not so."""
+        labels = self.labels[list(self.train)]
+        self._check(labels)
+        learning.check_labels(self.classes, multi_label=labels.ndim == 2)
+        if isinstance(learning.C, ChooseC):
+            metric_of(learning.C, self.first_figure, multi_label=labels.ndim == 2)
+        places = np.flatnonzero(np.isin(self.train, self.val))
+        folds_of(learning, labels, places, self.classes)
 
     def rows(self, kept: NDArray[np.int64]) -> TrainingSet:
         """Row numbers in a matrix that has features of the samples `kept`, in that order.
@@ -44,13 +57,13 @@ class Lesson:
         Samples without features are left out. InvalidParameter where too little is left.
         """
         row_of = {int(number): row for row, number in enumerate(kept)}
-        train, test = (
+        train, test, val = (
             np.array([row_of[number] for number in numbers if number in row_of], np.int64)
-            for numbers in (self.train, self.test)
+            for numbers in (self.train, self.test, self.val)
         )
         labels = self.labels[kept]
         self._check(labels[train])
-        return TrainingSet(labels, train, test)
+        return TrainingSet(labels, train, test, val)
 
     def _check(self, labels: NDArray[np.int64]) -> None:
         if labels.ndim == 2:
@@ -70,14 +83,16 @@ def lesson_of(dataset: Dataset, description: Description | None, request: HeadRe
         split = split_of(description, request.split)
         labels = description.targets()
         labels[list(split.fitting)] = description.training_targets()[list(split.fitting)]
-        return Lesson(dataset.classes, labels, split.fitting, split.test)
+        first = description.metrics[0]
+        return Lesson(dataset.classes, labels, split.fitting, split.test, split.val, first)
     if description is not None and description.multi_label:
         raise InvalidParameter(
             f"the samples of dataset {dataset.id} may have many labels: name a split of its "
             f'protocol {description.protocol}: {{"number": 1}}'
         )
     chosen = split_items(dataset, request.split)
-    return Lesson(dataset.classes, np.array(dataset.labels, np.int64), chosen.train, chosen.test)
+    labels = np.array(dataset.labels, np.int64)
+    return Lesson(dataset.classes, labels, chosen.train, chosen.test, chosen.val)
 
 
 def split_of(description: Description, wanted: ProtocolSplit) -> Split:

@@ -11,8 +11,10 @@ from offshelf.errors import DependencyError, InvalidParameter, WorkerError
 from offshelf.schemas.base import WeightsBody
 from offshelf.schemas.feature_sets import FEATURE_SET, FeatureSetRequest, shelf_of
 from offshelf.schemas.features import FeatureParams
-from offshelf.schemas.heads import HEAD, HeadRequest
+from offshelf.schemas.heads import HEAD, HEAD_ID_PREFIX, HeadRequest
+from offshelf.schemas.learning import Learning
 from offshelf.worker.lesson import lesson_of
+from offshelf.worker.low_shot import check_low_shot
 
 if TYPE_CHECKING:
     from offshelf.core.jobs import Job
@@ -102,9 +104,14 @@ def params_of(request: Request) -> FeatureParams:
     return FeatureParams.model_validate(request.model_dump(include=set(FeatureParams.model_fields)))
 
 
+def learning_of(request: HeadRequest) -> Learning:
+    """The part of a request that says how a head is trained."""
+    return Learning.model_validate(request.model_dump(include=set(Learning.model_fields)))
+
+
 def head_id_of(job: Job) -> str:
     """The id of a job's head: the same in every run of the job."""
-    return f"head-{job.id}"
+    return f"{HEAD_ID_PREFIX}{job.id}"
 
 
 def feature_set_id_of(job: Job) -> str:
@@ -117,7 +124,9 @@ def check_request(dataset: Dataset, description: Description | None, request: Re
     if not dataset.items:
         raise InvalidParameter(f"dataset {dataset.id} has no images")
     if isinstance(request, HeadRequest):
-        lesson_of(dataset, description, request).check()
+        lesson = lesson_of(dataset, description, request)
+        lesson.check(request)
+        check_low_shot(request.low_shot, lesson)
 
 
 def weights_body(weights: WeightsInfo) -> WeightsBody:

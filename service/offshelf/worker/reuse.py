@@ -142,7 +142,7 @@ def _others(
     born: list[tuple[float, str]] = []
     for name in set.intersection(*marked) - {dataset.id}:
         try:
-            born.append((records.load_body(store, dataset.owner, name).created_s, name))
+            born.append((records.load_head(store, dataset.owner, name).created_s, name))
         except UnknownName:
             continue  # the dataset was removed since
     for _, name in sorted(born, reverse=True)[:MAX_SOURCES]:

@@ -10,15 +10,23 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from offshelf.core.jobs import JobState
+from offshelf.datasets.interface import ImportLimits
+from offshelf.datasets.reading import ImageReader
+from offshelf.datasets.sources import NO_SOURCES, Sources
 from offshelf.errors import ErrorInfo, JobCancelled, JobConflict, UnknownName
+from offshelf.heads.exports.interface import EXPORT
 from offshelf.queue.jobs import WAITING_TO_TRAIN
 from offshelf.queue.tasks import Step
+from offshelf.schemas.datasets import DATASET
 from offshelf.schemas.heads import HEAD
 from offshelf.schemas.transforms import TRANSFORM
+from offshelf.settings import Settings
 from offshelf.worker.content_cache import ContentCache
+from offshelf.worker.dataset_steps import DatasetSteps
+from offshelf.worker.export_steps import ExportSteps
 from offshelf.worker.feature_steps import FeatureSteps
 from offshelf.worker.head_steps import HeadSteps
 from offshelf.worker.known_datasets import KnownDatasets
@@ -36,8 +44,15 @@ if TYPE_CHECKING:
     from offshelf.worker.training import Trainer
 
 
+# What an import may take where nobody has set it: the defaults of the settings.
+LIMITS: Final = ImportLimits(8 << 30, 2_000_000, 32 << 20)
+
+
 class JobSteps:
-    """`queue.tasks.StepHandler` over the ports of a worker. `clock` gives Unix time."""
+    """`queue.tasks.StepHandler` over the ports of a worker. `clock` gives Unix time.
+
+    `settings` are those of child processes that load networks.
+    """
 
     def __init__(
         self,
@@ -50,6 +65,9 @@ class JobSteps:
         shard_images: int,
         cache: ContentCache | None = None,
         clock: Callable[[], float] = time.time,
+        sources: Sources = NO_SOURCES,
+        limits: ImportLimits = LIMITS,
+        settings: Settings | None = None,
     ) -> None:
         self._jobs = jobs
         self._queue = queue
@@ -62,19 +80,27 @@ class JobSteps:
             metrics,
             datasets,
             cache or ContentCache(None, metrics),
+            ImageReader(store, sources),
             shard_images,
             clock,
         )
+        self._registering = DatasetSteps(jobs, store, sources, limits, clock)
         self._heads = HeadSteps(jobs, store, trainer, datasets, clock)
         self._transforms = TransformSteps(jobs, store, trainer, clock)
+        self._exports = ExportSteps(
+            jobs, store, extractor, queue, trainer, settings or Settings(), clock
+        )
 
     def start(self, job_id: str) -> None:
         """Check what is asked, pin what it means, and enqueue the shards."""
         self._run(job_id, self._start)
 
     def shard(self, job_id: str, index: int) -> None:
-        """Extract one shard, unless it is there already; the last one enqueues `finish`."""
-        self._run(job_id, lambda job: self._features.shard(job, index))
+        """Extract one shard, unless it is there already; the last one enqueues `finish`.
+
+        An export has one, which makes the file.
+        """
+        self._run(job_id, lambda job: self._shard(job, index))
 
     def finish(self, job_id: str) -> None:
         """Write the manifest of a feature set; send a head to training."""
@@ -109,10 +135,20 @@ class JobSteps:
                     self._jobs.advance(job_id, JobState.CANCELLED)
 
     def _start(self, job: Job) -> None:
-        if job.kind == TRANSFORM:
+        if job.kind == DATASET:
+            self._registering.start(job)
+        elif job.kind == TRANSFORM:
             self._send_to_training(job)
+        elif job.kind == EXPORT:
+            self._exports.start(job)
         else:
             self._features.start(job)
+
+    def _shard(self, job: Job, index: int) -> None:
+        if job.kind == EXPORT:
+            self._exports.make(job)
+        else:
+            self._features.shard(job, index)
 
     def _finish(self, job: Job) -> None:
         if job.kind == HEAD:

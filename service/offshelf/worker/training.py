@@ -7,14 +7,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import getpid
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from offshelf.errors import ErrorInfo, InvalidParameter, WorkerError
-from offshelf.heads.fit import REQUEST_ERROR_STATUS, FitParams, Report
+from offshelf.heads.fit import REQUEST_ERROR_STATUS, FitParams, Progress, Report
 from offshelf.heads.model import unpack_weights
 
 if TYPE_CHECKING:
@@ -44,17 +44,20 @@ class Trained:
 class TrainingSet:
     """Labels and row numbers that go with the features `X.npy` of a working directory.
 
-    `labels` is a class index for each row, or a -1, 0 or 1 for each row and class.
+    `labels` is a class index for each row, or a -1, 0 or 1 for each row and class. Rows of `val`,
+    which the split has for validation, are among `train`.
     """
 
     labels: NDArray[np.int64]
     train: NDArray[np.int64]
     test: NDArray[np.int64]
+    val: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def write(self, workdir: Path) -> None:
         """Write them for the child."""
         np.save(workdir / "y.npy", self.labels)
         np.save(workdir / "train.npy", self.train)
+        np.save(workdir / "val.npy", self.val)
         np.save(workdir / "test.npy", self.test)
 
 
@@ -82,11 +85,17 @@ class Trainer:
         params: FitParams,
         training_set: TrainingSet,
         check: Callable[[], None],
+        told: Callable[[Progress], None] = lambda _: None,
     ) -> Trained:
-        """Fit on `X.npy` of `workdir`. What `check`, called all along, raises kills the child."""
+        """Fit on `X.npy` of `workdir`. What `check`, called all along, raises kills the child.
+
+        `told` gets how far a search for C is, whenever that is news.
+        """
         params.write(workdir)
         training_set.write(workdir)
-        self.run("offshelf.heads.fit", workdir, check)
+        look = _with_progress(workdir, check, told)
+        self.run("offshelf.heads.fit", workdir, look)
+        look()  # a search may be over before anyone has looked
         coef, intercept = unpack_weights((workdir / "head.safetensors").read_bytes())
         return Trained(coef, intercept, np.load(workdir / "scores.npy"), Report.read(workdir))
 
@@ -121,6 +130,23 @@ class Trainer:
                 return
             if time.monotonic() > deadline_s:
                 raise InvalidParameter(f"the training took longer than {self.timeout_s:g} s")
+
+
+def _with_progress(
+    workdir: Path, check: Callable[[], None], told: Callable[[Progress], None]
+) -> Callable[[], None]:
+    """A check that also tells of a search that goes on."""
+    last: Progress | None = None
+
+    def look() -> None:
+        nonlocal last
+        check()
+        now = Progress.read(workdir)
+        if now is not None and now != last:
+            last = now
+            told(now)
+
+    return look
 
 
 def _check_status(workdir: Path, status: int) -> None:

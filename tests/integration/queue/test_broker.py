@@ -19,6 +19,7 @@ from offshelf.errors import DependencyError, WorkerError
 from offshelf.heads import whitening
 from offshelf.heads.features import read_shards
 from offshelf.heads.model import load_card
+from offshelf.heads.names import resolve
 from offshelf.queue import broker as broker_module
 from offshelf.queue import connection
 from offshelf.queue.broker import CAPACITY, Attempts, JobBroker
@@ -206,6 +207,22 @@ def test_a_head_is_trained_by_a_real_child_process(rig: Rig) -> None:
     job_id = rig.post("head", dataset=dataset.id, taps=["fc7"], split={"train_per_class": 5})
     assert rig.wait(job_id, JobState.SUCCEEDED, JobState.FAILED) is JobState.SUCCEEDED
     assert rig.jobs.get(job_id).result["test_accuracy"] == 1.0
+
+
+@pytest.mark.timeout(360)  # three children import torch at once
+def test_heads_of_one_name_that_are_trained_at_once_get_a_version_each(rig: Rig) -> None:
+    dataset = put_dataset(rig.store, separable(10))
+    job_ids = [
+        rig.post("head", dataset=dataset.id, taps=["fc7"], name="two", C=C) for C in (1.0, 2.0, 3.0)
+    ]
+    for job_id in job_ids:
+        ended = rig.wait(job_id, JobState.SUCCEEDED, JobState.FAILED, timeout_s=110)
+        assert ended is JobState.SUCCEEDED
+    cards = [load_card(rig.store, "default", f"head-{job_id}") for job_id in job_ids]
+    assert sorted(card.version or 0 for card in cards) == [1, 2, 3]
+    for card in cards:
+        assert resolve(rig.store, "default", f"two:{card.version}") == card
+    assert resolve(rig.store, "default", "two").version == 3
 
 
 def test_a_transient_error_is_retried_and_forgotten(rig: Rig) -> None:

@@ -219,6 +219,26 @@ async def test_events_are_replayed_then_followed_to_the_end(jobs: RedisJobs, url
         assert [event async for event in events.follow(job_id, seen[-1][0])] == [("", {})]
 
 
+async def test_a_search_is_told_in_the_record_and_as_events(jobs: RedisJobs, url: str) -> None:
+    job_id = new(jobs)
+    search = {"done": 4, "total": 9, "C": 0.1, "fold": 2, "score": None}
+    jobs.searched(job_id, search)
+    assert jobs.get(job_id).search is None, "it does not run"
+    jobs.advance(job_id, JobState.RUNNING)
+    jobs.searched(job_id, search)
+    record = jobs.get(job_id)
+    assert (record.stage, record.search, record.done) == ("choosing C", search, 0)
+    jobs.advance(job_id, JobState.SUCCEEDED)
+    jobs.searched(job_id, search | {"done": 5})
+    assert (jobs.get(job_id).stage, jobs.get(job_id).search) == ("succeeded", search)
+    async with connection.connect_async(url, connection.STATE, connections=1) as client:
+        events = RedisEvents(client, silence_s=0.1)
+        seen = [data async for event_id, data in events.follow(job_id, "0") if event_id]
+    assert [(data["type"], data.get("search")) for data in seen] == [
+        ("state", None), ("state", None), ("progress", search), ("state", None),
+    ]  # fmt: skip
+
+
 async def test_too_many_followers_are_refused_and_hold_up_no_ask(jobs: RedisJobs, url: str) -> None:
     job_id = new(jobs)
     async with connection.connect_async(url, connection.STATE, connections=2) as client:

@@ -24,6 +24,7 @@ from tests.unit.api.fakes import (
     FakeSelfTests,
     worker,
 )
+from tests.unit.pictures import picture
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -104,4 +105,4 @@ def zipped() -> Callable[[dict[str, bytes]], bytes]:
 @pytest.fixture
 def pets(zipped: Callable[[dict[str, bytes]], bytes]) -> bytes:
     """An archive of two classes."""
-    return zipped({"pets/cat/1.jpg": b"c1", "pets/cat/2.jpg": b"c2", "pets/dog/1.jpg": b"d1"})
+    return zipped({f"pets/{path}.jpg": picture(path) for path in ("cat/1", "cat/2", "dog/1")})

@@ -182,7 +182,7 @@ class FakeJobs:
     ) -> bool:
         raise NotImplementedError("a worker's call")
 
-    def update(self, job_id: str, *, stage: str, detail: Mapping[str, Any]) -> None:
+    def searched(self, job_id: str, search: Mapping[str, float | None]) -> None:
         raise NotImplementedError("a worker's call")
 
     def tried(self, job_id: str, step: str) -> int:

@@ -138,7 +138,16 @@ CASES: dict[str, tuple[str, str, dict[str, Any], int, str]] = {
     "page of none": ("GET", "/v1/jobs?limit=0", {}, 422, "invalid_parameter"),
     "page too long": ("GET", "/v1/jobs?limit=501", {}, 422, "invalid_parameter"),
     "page of text": ("GET", "/v1/datasets?limit=x", {}, 422, "invalid_parameter"),
-    "upload of JSON": ("POST", "/v1/datasets", {"json": {}}, 415, "unsupported_media_type"),
+    "upload of text": ("POST", "/v1/datasets", {"content": b"x", "headers": {
+        "content-type": "text/plain"}}, 415, "unsupported_media_type"),
+    "JSON without a source": ("POST", "/v1/datasets", {"json": {}}, 422, "invalid_parameter"),
+    "source not allowed": ("POST", "/v1/datasets", {"json": {"source": "/etc"}}, 422,
+                           "invalid_parameter"),
+    "images for no dataset": ("POST", "/v1/datasets/d/images", {"json": {"source": "/etc"}}, 404,
+                              "unknown_name"),
+    "upload in no layout": ("POST", "/v1/datasets?layout=x", {"content": b"x", "headers": {
+        "content-type": "application/zip"}}, 422, "invalid_parameter"),
+    "delete no dataset": ("DELETE", "/v1/datasets/d", {}, 404, "unknown_name"),
     "upload without a file": ("POST", "/v1/datasets", {"files": {"x": (None, "y")}}, 422,
                               "invalid_parameter"),
     "upload, no archive": ("POST", "/v1/datasets", {"files": {"archive": ("a.zip", b"junk")}},

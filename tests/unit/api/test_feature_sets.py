@@ -38,7 +38,11 @@ async def test_feature_sets_are_listed_in_pages_and_shown(
 ) -> None:
     made = {name: stored(ports, name).model_dump(mode="json") for name in ("f1", "f2", "f3")}
     first = (await http.get("/v1/feature-sets?limit=2")).json()
-    assert [(s["id"], s["kept"]) for s in first["items"]] == [("f1", [0, 2]), ("f2", [0, 2])]
+    assert [(s["id"], s["rows"], s["failed"]) for s in first["items"]] == [
+        ("f1", 2, 1),
+        ("f2", 2, 1),
+    ]
+    assert all("kept" not in s and "errors" not in s for s in first["items"])
     rest = (await http.get("/v1/feature-sets", params={"after": first["after"]})).json()
     assert [s["id"] for s in rest["items"]] == ["f3"]
     told = (await http.get("/v1/feature-sets/f2")).json()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +12,7 @@ import pytest
 from offshelf.heads import model
 from offshelf.heads.model import LinearHead
 from offshelf.schemas.heads import Head, Metrics
+from offshelf.schemas.learning import Calibration
 from offshelf.store import layout
 from tests.unit.api.fakes import WEIGHTS, files, spec_of, values_of
 
@@ -77,6 +79,46 @@ async def test_logistic_scores_are_probabilities(http: httpx.AsyncClient, ports:
     expected = np.exp(logits) / np.exp(logits).sum()
     scores = answer.json()["predictions"][0]["scores"]
     assert np.allclose(list(scores.values()), expected, atol=1e-6)
+
+
+async def test_a_calibrated_svm_has_probabilities_beside_its_margins(
+    http: httpx.AsyncClient, ports: Ports
+) -> None:
+    svm = head("h1")
+    figures = dict.fromkeys(("ece_before", "ece_after", "nll_before", "nll_after"), 0.0)
+    calibration = Calibration(
+        method="temperature", temperature=0.5, held_out="5 folds", images=9, **figures
+    )
+    card = svm.card.model_copy(update={"calibration": calibration})
+    model.save(ports.store, LinearHead(card, svm.coef, svm.intercept))
+    model.save(ports.store, head("h2"))
+    told, plain = [
+        (await http.post(f"/v1/heads/{name}/predict", files=files(b"a"))).json()["predictions"][0]
+        for name in ("h1", "h2")
+    ]
+    margins = svm.coef @ values_of(b"a", "fc7:pre") + svm.intercept
+    assert np.allclose(list(told["scores"].values()), margins, rtol=1e-5, atol=1e-6)
+    expected = np.exp(2 * margins) / np.exp(2 * margins).sum()
+    assert np.allclose([told["probabilities"][name] for name in CLASSES], expected, atol=1e-6)
+    assert plain["probabilities"] is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ({"C": {"choose": "forty"}}, "kornblith"),
+        ({"C": {"choose": "vissl", "folds": "test"}}, "val"),
+        ({"kind": "nearest-mean", "C": {"choose": "vissl"}}, "has no use for a choice of C"),
+        ({"dropout": 1.5}, "less than 1"),
+        ({"calibrate": "isotonic"}, "temperature"),
+    ],
+)
+async def test_a_training_that_nobody_could_mean_is_refused_at_once(
+    wanted: dict[str, Any], why: str, http: httpx.AsyncClient
+) -> None:
+    answer = await http.post("/v1/heads", json={"dataset": "ds-1", **wanted})
+    assert answer.status_code == 422
+    assert why in json.dumps(answer.json())
 
 
 @pytest.mark.parametrize(("random", "weights"), [(False, None), (True, "random:3")])

@@ -11,9 +11,10 @@ import pytest
 from offshelf.api.app import create_app
 from offshelf.api.limits import ClientImages
 from offshelf.core.jobs import JobState
+from offshelf.datasets import records
+from offshelf.datasets.importing import Wanted
 from offshelf.errors import CapacityError
-from offshelf.schemas.datasets import Dataset, DatasetItem
-from offshelf.store import layout
+from offshelf.schemas.datasets import DatasetItem
 
 if TYPE_CHECKING:
     import httpx
@@ -61,11 +62,10 @@ async def test_a_client_with_too_many_images_is_told_to_come_back_and_another_is
 
 
 def stored_dataset(ports: Ports, name: str, images: int) -> None:
-    items = [
-        DatasetItem(path=f"a/{n}", label="a", sha256=f"{n:064x}", bytes=1) for n in range(images)
-    ]
-    made = Dataset(id=name, owner="default", name=name, created_s=1.0, classes=["a"], items=items)
-    ports.store.put_new(layout.dataset("default", name), made.model_dump_json().encode())
+    items = [DatasetItem(f"a/{n}", "a", f"{n:064x}", 1) for n in range(images)]
+    wanted = Wanted("default", name, 1.0)
+    head = wanted.head(id=name, classes=["a"], counts={"a": images}, total=images)
+    records.add(ports.store, head, items)
 
 
 async def test_jobs_are_limited_by_their_images_that_are_yet_to_come(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
@@ -17,7 +18,12 @@ import offshelf_client as sdk
 from offshelf import __version__, bootstrap
 from offshelf.cli import app
 from offshelf.commands.serving import settings_with
+from offshelf.core.spec import FeatureSpec, Preprocessing
 from offshelf.errors import NoWorker
+from offshelf.heads.comparing import compared
+from offshelf.heads.exports.interface import repr_digest
+from offshelf.schemas.features import FeaturesAnswer
+from offshelf.schemas.heads import Head, HeadRequest
 from tests.unit.client.fake_service import (
     FakeService,
     backbone_body,
@@ -33,6 +39,13 @@ if TYPE_CHECKING:
 
     from offshelf.settings import Settings
 
+SPEC = FeatureSpec(
+    "alexnet",
+    "0" * 64,
+    "fc7",
+    "center",
+    Preprocessing(256, 224, "bilinear", (0.5,) * 3, (0.2,) * 3),
+).to_dict()
 JOB = job_body(state="succeeded", total=2, done=2, result={"head": "h1"})
 MADE = job_body(state="succeeded", total=2, done=2, result={"feature_set": "f1"})
 FITTED = job_body(state="succeeded", result={"transform": "w1", "step": "whiten:w1"})
@@ -40,9 +53,12 @@ COMMANDS = [
     "", "serve", "api", "worker", "health", "features", "train", "predict", "weights",
     "weights list", "weights pull", "weights verify", "backbones", "jobs", "jobs list", "jobs show",
     "jobs wait", "jobs cancel", "heads", "heads list", "heads show", "heads delete", "datasets",
+    "heads tag", "heads untag", "heads compare", "heads export",
     "datasets protocols", "datasets verify", "demo", "transforms", "transforms fit",
     "transforms list", "transforms show", "transforms delete", "selftest",
-    "datasets upload", "datasets list", "datasets show", "reproduce",
+    "extract", "feature-sets", "feature-sets list", "feature-sets show", "feature-sets download",
+    "feature-sets delete", "datasets upload", "datasets list", "datasets show",
+    "datasets register", "datasets add", "datasets delete", "reproduce", "search", "heads report",
 ]  # fmt: skip
 
 
@@ -121,8 +137,12 @@ def test_features_of_several_taps_go_into_an_npz(fake: FakeService, photos: Path
         assert npz["fc7:pre"].shape == (2, 5)
         meta = json.loads(npz["meta"].tobytes())
     assert meta["backbone"] == "vgg16"
-    assert meta["fingerprints"]["fc6"] == "print-fc6"
-    assert meta["files"] == [str(photos / "1.png"), str(photos / "2.png")]
+    assert meta["taps"]["fc6"]["fingerprint"] == "print-fc6"
+    assert [item["name"] for item in meta["items"]] == [
+        str(photos / "1.png"),
+        str(photos / "2.png"),
+    ]
+    FeaturesAnswer.model_validate(meta)  # what the service's own npz has
     assert "fc7:pre  2x5" in result.stdout
     assert "RANDOM WEIGHTS" in result.stdout
     assert sorted(p.name for p in photos.iterdir()) == ["1.png", "2.png", "bad.png", "out.npz"]
@@ -146,7 +166,8 @@ def test_failed_images_end_it_or_are_skipped(fake: FakeService, photos: Path) ->
     assert "skipped image 2 (bad.png)" in result.stderr
     with np.load(photos / "out.npz") as npz:
         assert npz["fc6"].shape == (2, 5)
-        assert list(json.loads(npz["meta"].tobytes())["failed"]) == [str(photos / "bad.png")]
+        items = json.loads(npz["meta"].tobytes())["items"]
+    assert [i["name"] for i in items if i["status"] == "error"] == [str(photos / "bad.png")]
 
 
 def test_progress_goes_to_stderr_when_forced(fake: FakeService, photos: Path) -> None:
@@ -180,6 +201,92 @@ def test_train_offers_every_kind(fake: FakeService, photos: Path, kind: str) -> 
     result = run("train", photos, "--kind", kind)
     assert result.exit_code == 0, result.output
     assert json.loads(fake.requests[1].content)["kind"] == kind
+
+
+def test_train_takes_every_option_of_a_training(fake: FakeService, photos: Path) -> None:
+    result = run(
+        "train", photos, "-C", "0.1,1,10", "--folds", "3", "--per-class", "--metric", "map_11pt",
+        "--class-weight", "a=2", "--class-weight", "b=0.5", "--positive-weight", "3",
+        "--standardise", "--intercept", "regularised", "--intercept-scale", "10", "--dropout",
+        "0.25", "--learning-seed", "7", "--calibrate", "platt",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    body = json.loads(fake.requests[1].content)
+    assert HeadRequest.model_validate(body) == HeadRequest(
+        dataset=body["dataset"],
+        C={"choose": [0.1, 1, 10], "folds": 3, "per_class": True, "metric": "map_11pt"},
+        class_weight={"a": 2, "b": 0.5}, positive_weight=3, standardise=True,
+        intercept="regularised", intercept_scale=10, dropout=0.25, seed=7, calibrate="platt",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["-C", "many"], "'many' is no number, and none of kornblith, vissl, clip"),
+        (["-C", "1", "--folds", "3"], "--folds is of a choice: give several"),
+        (["-C", "clip", "--folds", "few"], "'few' is neither a number nor val"),
+        (["--class-weight", "a"], "'a': balanced alone, or CLASS=FACTOR"),
+        (["--class-weight", "balanced", "--class-weight", "a=2"], "'balanced': balanced alone"),
+    ],
+)
+def test_train_refuses_options_that_mean_nothing(
+    options: list[str], why: str, photos: Path
+) -> None:
+    result = run("train", photos, *options)
+    assert result.exit_code == 2
+    assert why in " ".join(result.stderr.split())
+
+
+def test_train_shows_the_choice_and_the_calibration(fake: FakeService, photos: Path) -> None:
+    points = [
+        {"C": 0.5, "mean": 0.8, "deviation": 0.02, "folds": [0.8]},
+        {"C": 1.0, "mean": 0.9, "deviation": None, "folds": [0.9]},
+    ]
+    choice = {"metric": "accuracy", "held_out": "5 folds", "path": points, "score": 0.9}
+    calibration = {
+        "method": "temperature", "temperature": 0.5, "held_out": "5 folds", "images": 9,
+        "ece_before": 0.25, "ece_after": 0.0125, "nll_before": 1.0, "nll_after": 0.5,
+    }  # fmt: skip
+    card = head_card() | {"choice": choice, "calibration": calibration}
+    fake.routes["GET", "/v1/heads/h1"] = answer(card)
+    told = run("train", photos, "-C", "vissl").stdout
+    assert "C by accuracy on 5 folds" in told
+    assert [line.split() for line in told.splitlines() if "80.0 %" in line or "90.0 %" in line] == [
+        ["0.5", "80.0", "%", "2.0", "%"], [">", "1", "90.0", "%", "-"],
+    ]  # fmt: skip
+    assert "temperature 0.5 on 5 folds: ECE 0.2500 before, 0.0125 after" in told
+
+
+def test_search_ranks_what_it_tried(
+    fake: FakeService, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    settings = {"tap": "fc6", "view": "center", "pool": None, "normalize": "l2", "kind": "svm"}
+    tried = (
+        sdk.Candidate(settings, 1.0, 0.8, 0.01, "h0"),
+        sdk.Candidate({**settings, "tap": "fc7"}, 10.0, 0.9, None, "h1"),
+    )
+
+    def search(heads: Any, *positional: Any, **named: Any) -> sdk.Search:
+        asked.update(named, positional=positional[1:])
+        return sdk.Search(tried, tried[1], heads.get("h1"))
+
+    monkeypatch.setattr("offshelf_client._sync._heads.Heads.search", search)
+    options = ["--tap", "fc6", "--tap", "fc7", "--pool", "grid:2", "--train-per-class", "3"]
+    result = run("search", photos, *options, "--calibrate", "temperature")
+    assert result.exit_code == 0, result.output
+    assert asked["positional"] == (None, ["fc6", "fc7"], ["svm"])
+    assert (asked["pools"], asked["normalizes"], asked["views"]) == (["grid:2"], ["l2"], ["center"])
+    assert (asked["C"], asked["calibrate"]) == (sdk.ChooseC("vissl"), "temperature")
+    assert asked["split"] == sdk.RandomSplit(3)
+    ranked = [line.split() for line in result.stdout.splitlines()[:3]]
+    assert [row[0] for row in ranked] == ["tap", "fc7", "fc6"]
+    assert "head h1" in result.stdout
+    as_json = json.loads(run("search", photos, *options, "--json").stdout)
+    assert (as_json["best"]["head"], len(as_json["candidates"])) == ("h1", 2)
+    refused = run("search", photos, "--tap", "fc6", "-C", "1")
+    assert (refused.exit_code, "a search chooses C" in refused.stderr) == (2, True)
 
 
 def test_train_refuses_other_kinds_and_names_those_there_are(photos: Path) -> None:
@@ -235,18 +342,75 @@ def test_train_that_is_left_says_that_the_job_goes_on(
 
 
 def test_heads_are_listed_shown_and_deleted(fake: FakeService) -> None:
-    newer = head_card("h2") | {"created_s": 86400.0, "name": "birds", "test": None}
+    newer = head_card("h2") | {
+        "created_s": 86400.0, "name": "birds", "version": 3, "tags": ["prod"], "test": None,
+    }  # fmt: skip
     both = {"items": [head_card(), newer], "has_more": False}
     fake.routes["GET", "/v1/heads"] = answer(both)
     assert [line.split() for line in run("heads", "list").stdout.splitlines()[1:]] == [
-        ["h2", "birds", "alexnet/fc7", "svm", "-", "1970-01-02", "00:00", "UTC"],
-        ["h1", "-", "alexnet/fc7", "svm", "75.0", "%", "accuracy", "1970-01-01", "00:00", "UTC"],
-    ]
+        ["h2", "birds:3", "prod", "alexnet/fc7", "svm", "-", "1970-01-02", "00:00", "UTC"],
+        ["h1", "-", "-", "alexnet/fc7", "svm", "75.0", "%", "accuracy", "1970-01-01", "00:00",
+         "UTC"],
+    ]  # fmt: skip
     assert [h["id"] for h in json.loads(run("heads", "list", "--json").stdout)] == ["h2", "h1"]
     assert run("heads", "show", "h1").stdout.startswith("head h1\n")
     assert json.loads(run("heads", "show", "h1", "--json").stdout)["id"] == "h1"
     assert run("heads", "delete", "h1").stdout == "deleted head h1\n"
     assert fake.requests[-1].method == "DELETE"
+
+
+def test_heads_are_filtered_tagged_and_untagged(fake: FakeService) -> None:
+    run("heads", "list", "--name", "birds", "--kind", "svm", "--dataset", "d1", "--tag", "prod")
+    assert dict(fake.requests[-1].url.params) == {
+        "limit": "100", "name": "birds", "kind": "svm", "dataset": "d1", "tag": "prod",
+    }  # fmt: skip
+    birds = head_card("h2") | {"name": "birds", "version": 3}
+    fake.routes["GET", "/v1/heads/birds:3"] = answer(birds)
+    fake.routes["PUT", "/v1/heads/h2/tags/prod"] = answer(birds | {"tags": ["prod"]})
+    fake.routes["DELETE", "/v1/heads/h2/tags/prod"] = lambda _: httpx.Response(204)
+    assert run("heads", "tag", "birds:3", "prod").stdout == "birds:prod is birds:3\n"
+    assert run("heads", "untag", "birds:3", "prod").stdout == "untagged birds:3: prod\n"
+    assert fake.requests[-1].method == "DELETE"
+    assert run("heads", "show", "birds:3").stdout.startswith("head h2, birds:3\n")
+
+
+def test_heads_are_compared(fake: FakeService) -> None:
+    a = Head.model_validate(head_card("h1") | {"name": "birds", "version": 1, "spec": SPEC})
+    metrics = a.train.model_copy(update={"accuracy": 0.8})
+    b = a.model_copy(update={"id": "h2", "version": 2, "C": 10.0, "test": metrics})
+    told = compared(a, b).model_dump(mode="json")
+    told["significance"] = {"samples": 9, "a_only": 0, "b_only": 3, "p_value": 0.25}
+    fake.routes["GET", "/v1/heads/compare"] = answer(told)
+    result = run("heads", "compare", "h1", "h2")
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert fake.requests[-1].url.query == b"head=h1&head=h2"
+    assert ["test", "accuracy", "75.0", "%", "80.0", "%", "+5.00"] in lines
+    assert ["training", "C", "1.0", "10.0"] in lines
+    assert "right on 0 images only birds:1, on 3 only birds:2, of 9: p = 0.25" in result.stdout
+    assert lines[-1] == ["fair:", "the", "same", "data", "and", "split"]
+    assert json.loads(run("heads", "compare", "h1", "h2", "--json").stdout)["fair"] is True
+
+
+def test_heads_are_exported(fake: FakeService, tmp_path: Path) -> None:
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    fake.routes["GET", "/v1/heads/h1/export"] = lambda _: httpx.Response(
+        200, content=b"weights", headers={"Repr-Digest": repr_digest(sha256)}
+    )
+    fake.routes["POST", "/v1/heads/h1/export"] = answer(JOB, 202)
+    out = tmp_path / "head"
+    told = run("heads", "export", "h1", "--format", "onnx", "-o", out)
+    assert told.stdout == f"{out}: h1 as onnx, 7 bytes\n", told.output
+    assert out.read_bytes() == b"weights"
+    assert [r.method for r in fake.requests] == ["GET", "GET"]
+    assert run("heads", "export", "h1", "--format", "onnx-full", "-o", out).exit_code == 0
+    assert json.loads(fake.requests[-2].content) == {"format": "onnx-full"}
+    fake.routes["GET", "/v1/heads/h1/export"] = lambda _: httpx.Response(
+        200, content=b"weight", headers={"Repr-Digest": repr_digest(sha256)}
+    )
+    broken = run("heads", "export", "h1", "-o", tmp_path / "other")
+    assert (broken.exit_code, "arrived damaged" in broken.stderr) == (1, True)
+    assert not (tmp_path / "other").exists()
 
 
 def test_transforms_are_fitted_listed_shown_and_deleted(fake: FakeService, photos: Path) -> None:

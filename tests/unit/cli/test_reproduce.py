@@ -65,7 +65,7 @@ def service(fake: FakeService, data: Path) -> FakeService:  # noqa: F811
     """It has not the data set yet; its three heads reach 80, 90 and 70 per cent."""
     body = datasets.DatasetBody(
         id="ds-1", name="data", created_s=1.0, classes=["ant", "bass"], total=34, skipped=[],
-        counts={"ant": 17, "bass": 17}, protocol=summary(protocol(NAME).read(data)),
+        counts={"ant": 17, "bass": 17}, layout=NAME, protocol=summary(protocol(NAME).read(data)),
     ).model_dump(mode="json")  # fmt: skip
     features = job_body("f1", "succeeded", kind="feature_set", result={"feature_set": "x"})
 
@@ -223,7 +223,7 @@ def test_data_sets_are_uploaded_listed_and_shown(service: FakeService, data: Pat
     assert "protocol caltech101-15, whole images" in shown
     assert shown == run("datasets", "show", "ds-1").stdout
     rows = [line.split() for line in run("datasets", "list").stdout.splitlines()]
-    assert rows[1] == ["ds-1", "data", NAME, "34", "2", "3"]
+    assert rows[1] == ["ds-1", "data", "1", NAME, "34", "2", "3"]
     told = json.loads(run("datasets", "list", "--json").stdout)
     assert told[0]["protocol"]["splits"][0] == {"name": "1", "train": 30, "val": 0, "test": 4}
 

@@ -46,12 +46,12 @@ def test_folder_is_packed_by_class_without_its_owner(tmp_path: Path) -> None:
     fake = FakeService(routes={("POST", "/v1/datasets"): created})
     told: list[sdk.Progress] = []
     with sdk.Client(transport=fake.transport) as client:
-        dataset = client.datasets.upload(folder(tmp_path), progress=told.append)
+        dataset = client.datasets.upload(folder(tmp_path), layout="folder", progress=told.append)
     assert dataset.classes == ("a", "b")
     files, fields = read_form(fake.requests[0])
     ((field, name, content),) = files
     assert (field, name) == ("archive", "flowers.tar")
-    assert fields == {"name": ["flowers"]}
+    assert fields == {"name": ["flowers"], "layout": ["folder"]}
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         members = tar.getmembers()
         assert [member.name for member in members] == ["a/1.png", "b/2.jpg"]

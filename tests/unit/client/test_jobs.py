@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from typing import TYPE_CHECKING, Any, get_args
 
 import httpx
@@ -9,6 +11,7 @@ import pytest
 
 import offshelf_client as sdk
 from offshelf_client._sse import EventParser
+from offshelf_client._waiting import progress_of, status_after
 from tests.unit.client.fake_service import (
     FakeService,
     backbone_body,
@@ -256,6 +259,57 @@ def test_train_sends_what_the_server_reads(split: Any) -> None:
         dataset="d1", backbone="vgg16", taps=["fc6:pre"], kind="logreg", C=0.5, normalize="l2",
         split=RandomSplit(train_per_class=30, seed=4),
     )  # fmt: skip
+
+
+def test_train_sends_every_option_as_the_server_reads_it() -> None:
+    from offshelf.schemas.heads import HeadRequest
+
+    options: dict[str, Any] = {
+        "class_weight": {"ant": 2.0}, "positive_weight": 3.0, "standardise": True,
+        "intercept": "regularised", "intercept_scale": 10.0, "dropout": 0.25, "seed": 7,
+        "calibrate": "platt",
+    }  # fmt: skip
+    choices = [
+        (sdk.ChooseC("clip", "val", True, "map_11pt"), None),
+        (sdk.ChooseC((1, 2.5)), {"choose": [1.0, 2.5], "folds": 5}),
+        ({"choose": "vissl", "folds": 3}, {"choose": "vissl", "folds": 3}),
+    ]
+    for C, body in choices:
+        fake = FakeService([httpx.Response(202, json=job_body())])
+        with client_of(fake) as client:
+            client.heads.train("d1", C=C, kind="ridge", **options)
+        wanted = HeadRequest.model_validate_json(fake.requests[0].content)
+        given = body or {
+            "choose": "clip", "folds": "val", "per_class": True, "metric": "map_11pt",
+        }  # fmt: skip
+        assert wanted == HeadRequest.model_validate(
+            {"dataset": "d1", "kind": "ridge", "C": given, **options}
+        )
+
+
+def test_the_options_of_the_sdk_are_those_of_the_server() -> None:
+    from offshelf.schemas import learning
+
+    names = [f.name for f in dataclasses.fields(sdk.ChooseC)]
+    assert names == list(learning.ChooseC.model_fields)
+    assert {f.name for f in dataclasses.fields(sdk.Choice)} == set(learning.Choice.model_fields)
+    assert {f.name for f in dataclasses.fields(sdk.PathPoint)} == set(
+        learning.PathPoint.model_fields
+    )
+    assert {f.name for f in dataclasses.fields(sdk.Calibration)} == set(
+        learning.Calibration.model_fields
+    )
+    parameters = inspect.signature(sdk.Client("http://x").heads.train).parameters
+    assert set(learning.Learning.model_fields) <= set(parameters)
+
+
+def test_progress_of_a_search_counts_fits() -> None:
+    search = {"done": 9, "total": 45, "C": 0.1, "fold": 2, "score": 0.5}
+    status = sdk.JobStatus("j1", "head", "running", stage="training", total=30, done=30)
+    event = sdk.JobEvent("1-0", {"type": "progress", "stage": "choosing C", "search": search})
+    running = status_after(status, event)
+    assert (running.done, running.search) == (30, search)
+    assert progress_of(running) == sdk.Progress("choosing C", 9, 45, unit="fits")
 
 
 def test_the_kinds_of_heads_are_those_of_the_server() -> None:

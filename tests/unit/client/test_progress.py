@@ -8,7 +8,7 @@ import io
 import pytest
 
 from offshelf_client._models import Progress
-from offshelf_client._progress import describe, plain_lines, showing
+from offshelf_client._progress import Pace, describe, plain_lines, showing
 
 HALF = Progress("extracting", 4, 8, failed=1)
 
@@ -76,3 +76,20 @@ def test_plain_lines_come_at_every_tenth_and_stage() -> None:
 )
 def test_description(progress: Progress, line: str) -> None:
     assert describe(progress) == line
+
+
+def test_pace_is_of_the_stage_from_when_it_was_first_told() -> None:
+    now = [100.0]
+    pace = Pace(lambda: now[0])
+    assert pace.told(Progress("extracting", 500, 1000)) == ""
+    now[0] = 101.0
+    assert pace.told(Progress("extracting", 520, 1000)) == ""  # too short to say
+    now[0] = 110.0
+    assert pace.told(Progress("extracting", 700, 1000)) == ", 20 images/s, 0:15 left"
+    now[0] = 111.0
+    assert pace.told(Progress("fc7.npy", 0, 10**9, unit="bytes")) == ""
+    now[0] = 121.0
+    slow = pace.told(Progress("fc7.npy", 25_000_000, 10**10, unit="bytes"))
+    assert slow == ", 2.5 MB/s, 1:06:30 left"
+    now[0] = 131.0
+    assert pace.told(Progress("fc7.npy", 50_000_000, None, unit="bytes")) == ", 2.5 MB/s"

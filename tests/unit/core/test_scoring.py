@@ -317,3 +317,42 @@ def test_nothing_to_score_is_nan() -> None:
 def test_what_cannot_be_scored_is_refused(call: Any, told: str) -> None:
     with pytest.raises(InvalidParameter, match=told):
         call()
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), *[st.sampled_from([-math.inf, -1.5, 0.0, 0.1, 0.7, 3.0])] * 3),
+        max_size=20,
+    )
+)
+def test_the_precision_of_classes_is_that_of_each_against_the_rest(rows: Any) -> None:
+    truth = np.array([row[0] for row in rows], np.int64)
+    scores = np.array([row[1:] for row in rows], np.float32).reshape(-1, 3)
+    signs = np.where(truth[:, None] == np.arange(3), 1, -1)
+    expected = scoring.average_precisions(signs, scores, "all")
+    np.testing.assert_allclose(scoring.class_precisions(truth, scores), expected, rtol=1e-12)
+
+
+@given(st.lists(st.tuples(st.sampled_from([-1, 0, 1]), st.floats(0, 1)), min_size=1, max_size=30))
+def test_label_reliability_is_over_the_labels_that_count(rows: Any) -> None:
+    labels = np.array([[label] for label, _ in rows])
+    table = np.array([[probability] for _, probability in rows])
+    found = scoring.label_reliability(labels, table, 4)
+    for b in range(4):
+        inside = [
+            (label, p)
+            for label, p in rows
+            if label and (b / 4 < p <= (b + 1) / 4 or (b == 0 and p == 0))
+        ]
+        assert found.counts[b] == len(inside)
+        if inside:
+            share = sum(label == 1 for label, _ in inside) / len(inside)
+            assert found.accuracy[b] == pytest.approx(share)
+            assert found.confidence[b] == pytest.approx(sum(p for _, p in inside) / len(inside))
+
+
+def test_label_reliability_refuses_other_shapes() -> None:
+    with pytest.raises(InvalidParameter, match="labels and"):
+        scoring.label_reliability([[1]], [[0.5, 0.5]])
+    with pytest.raises(InvalidParameter, match=r"\[0, 1\]"):
+        scoring.label_reliability([[1]], [[1.5]])

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from offshelf.datasets import interface
 from offshelf.datasets.archive import read_archive
-from offshelf.datasets.interface import ArchiveLimits, clean_path
+from offshelf.datasets.interface import ImportLimits, clean_path
 from offshelf.errors import InvalidParameter, OffshelfError, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LIMITS = ArchiveLimits(max_bytes=100_000, max_files=20, max_image_bytes=50_000)
+LIMITS = ImportLimits(max_bytes=100_000, max_files=20, max_image_bytes=50_000)
 FILES = {"a/1.jpg": b"one", "a/2.jpg": b"two" * 500, "b/3.jpg": b""}
 
 
@@ -139,7 +139,7 @@ def many_globals() -> bytes:
     return out.getvalue()
 
 
-def read(data: bytes, limits: ArchiveLimits = LIMITS) -> dict[str, bytes]:
+def read(data: bytes, limits: ImportLimits = LIMITS) -> dict[str, bytes]:
     return {m.path: m.open().read() for m in read_archive(io.BytesIO(data), limits)}
 
 

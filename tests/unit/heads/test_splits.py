@@ -23,6 +23,17 @@ def paths(data: Dataset, numbers: tuple[int, ...]) -> set[str]:
     return {data.items[number].path for number in numbers}
 
 
+def test_validation_images_train_too_and_are_told_apart() -> None:
+    data = dataset({"a": 3, "b": 3})
+    names = [item.path for item in data.items]
+    split = split_items(data, ExplicitSplit(train=names[:2], val=names[3:4], test=names[5:]))
+    assert (split.train, split.val, split.test) == ((0, 1, 3), (3,), (5,))
+    with pytest.raises(InvalidParameter, match="in train and in val"):
+        split_items(data, ExplicitSplit(train=names[:2], val=names[1:3]))
+    with pytest.raises(InvalidParameter, match="in val and in test"):
+        split_items(data, ExplicitSplit(train=names[:2], val=names[3:], test=names[5:]))
+
+
 def test_without_a_split_everything_trains() -> None:
     assert split_items(dataset({"a": 2, "b": 1}), None) == Split((0, 1, 2), ())
 

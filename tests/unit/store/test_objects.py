@@ -125,13 +125,16 @@ def test_layout_names_are_distinct_keys() -> None:
     keys = {
         layout.blob("ab12"),
         layout.dataset("default", "d"),
-        layout.dataset_card("default", "d"),
+        layout.dataset_page("default", "d", 4096, 0),
+        layout.dataset_version("default", "n", 1),
         layout.shard("d", "f", 0),
         layout.feature_set("default", "s"),
         layout.head_weights("default", "h"),
         layout.head_card("default", "h"),
     }
-    assert len(keys) == 7
+    assert len(keys) == 8
     assert layout.head_card("default", "h").startswith(layout.heads("default") + "/")
     assert layout.dataset("default", "d").startswith(layout.datasets("default") + "/")
-    assert not layout.dataset_card("default", "d").startswith(layout.datasets("default") + "/")
+    assert not layout.dataset_page("default", "d", 4096, 0).startswith(
+        layout.datasets("default") + "/"
+    )

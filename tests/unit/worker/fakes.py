@@ -13,9 +13,11 @@ import numpy as np
 from offshelf.backbones.interface import Card, PublishedWeights, Tap
 from offshelf.core.spec import FeatureSpec, Preprocessing
 from offshelf.core.view import View
+from offshelf.datasets import records
+from offshelf.datasets.importing import Wanted
 from offshelf.engine.interface import WeightsInfo
 from offshelf.errors import InvalidImage, UnknownName, WeightsMissing
-from offshelf.schemas.datasets import Dataset, DatasetItem
+from offshelf.schemas.datasets import DatasetItem
 from offshelf.store import layout
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from offshelf.engine.company import Company
     from offshelf.engine.interface import Features
     from offshelf.queue.tasks import Step
+    from offshelf.schemas.datasets import Dataset
     from offshelf.schemas.features import FeatureParams
 
 PREPROCESSING = Preprocessing(256, 224, "bilinear", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
@@ -183,6 +186,12 @@ class MemoryStore:
         except KeyError:
             raise UnknownName(f"no object {key}") from None
 
+    def get_range(self, key: str, start: int, size: int) -> bytes:
+        return self.get(key)[start : start + size]
+
+    def size(self, key: str) -> int:
+        return len(self.get(key))
+
     def exists(self, key: str) -> bool:
         return key in self.objects
 
@@ -224,17 +233,19 @@ def put_dataset(
                     path=f"{label}/{number:03d}", label=label, sha256=sha256, bytes=len(image)
                 )
             )
-    digest = hashlib.sha256(repr(items).encode()).hexdigest()[:16]
-    dataset = Dataset(
+    digest = hashlib.sha256(repr(items).encode()).hexdigest()[:24]
+    counts = {label: len(members) for label, members in sorted(images.items())}
+    wanted = Wanted(owner=owner, name="fake", now_s=1.0)
+    head = wanted.head(
         id=f"ds-{digest}",
-        owner=owner,
-        name="fake",
-        created_s=1.0,
-        classes=sorted(images),
-        items=items,
+        layout="folder",
+        classes=list(counts),
+        counts=counts,
+        total=len(items),
+        bytes=sum(item.bytes for item in items),
     )
-    store.put_new(layout.dataset(owner, dataset.id), dataset.model_dump_json().encode())
-    return dataset
+    records.add(store, head, items)
+    return records.load(store, owner, head.id)
 
 
 def separable(count: int, seed: int = 0) -> dict[str, list[bytes]]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from offshelf.datasets.protocol_import import dataset_of
+from offshelf.datasets.protocol_import import items_of, summary
 from offshelf.datasets.protocols.interface import Description, Item, Split
+from offshelf.datasets.taking import Taken
 from offshelf.errors import InvalidParameter
+from offshelf.schemas.datasets import Dataset
 from offshelf.schemas.heads import HeadRequest, ProtocolSplit, RandomSplit
+from offshelf.schemas.learning import Learning
 from offshelf.worker.lesson import lesson_of
 from offshelf.worker.reporting import report_of
-
-if TYPE_CHECKING:
-    from offshelf.schemas.datasets import Dataset
 
 # Of each image: is there a cat, is there a dog; 0 where all of them are difficult.
 LABELS = [(1, -1), (-1, 1), (0, 1), (1, 0), (-1, -1), (0, 1)]
@@ -49,8 +49,16 @@ def single() -> Description:
 
 
 def dataset(description: Description) -> Dataset:
-    images = {item.path: ("0" * 64, 1) for item in description.items}
-    return dataset_of(description, images, owner="default", name="", now_s=1.0)
+    images = {item.path: Taken(item.path, sha256="0" * 64) for item in description.items}
+    return Dataset(
+        id="ds-1",
+        owner="default",
+        name="",
+        created_s=1.0,
+        classes=list(description.classes),
+        items=items_of(description, images),
+        protocol=summary(description),
+    )
 
 
 FIRST = ProtocolSplit(number=1)
@@ -69,7 +77,27 @@ def test_difficult_objects_are_what_the_protocol_says_in_training_alone(
     assert (lesson.train, lesson.test) == ((0, 1, 2), (3, 4, 5))
     assert lesson.labels[2].tolist() == [label, 1]
     assert lesson.labels[[3, 5]].tolist() == [[1, 0], [0, 1]]
-    lesson.check()
+    lesson.check(Learning())
+
+
+def test_validation_samples_can_choose_and_the_protocol_s_first_figure_is_known() -> None:
+    data = many("left out")
+    lesson = lesson_of(dataset(data), data, request())
+    assert (lesson.val, lesson.first_figure) == (data.splits[0].val, data.metrics[0])
+    rows = lesson.rows(np.array([0, 1, 3, 4, 5]))  # 2 has no features
+    assert (rows.train.tolist(), rows.val.tolist()) == ([0, 1], [1])
+
+
+def test_a_choice_that_does_not_fit_the_split_is_refused_before_any_extraction() -> None:
+    data = single()
+    lesson = lesson_of(dataset(data), data, request(RandomSplit(train_per_class=2)))
+    lesson.check(Learning(C={"choose": "vissl", "folds": 2}))
+    with pytest.raises(InvalidParameter, match="3 folds need 3 training images of each class"):
+        lesson.check(Learning(C={"choose": "vissl", "folds": 3}))
+    with pytest.raises(InvalidParameter, match="this one has none; ask for a number of folds"):
+        lesson.check(Learning(C={"choose": "vissl", "folds": "val"}))
+    with pytest.raises(InvalidParameter, match="has one C"):
+        lesson.check(Learning(kind="logreg", C={"choose": "vissl", "folds": 2, "per_class": True}))
 
 
 def test_rows_are_those_of_samples_that_have_features() -> None:
@@ -88,7 +116,7 @@ def test_splits_that_do_not_fit_are_refused() -> None:
         lesson_of(dataset(data), data, request(ProtocolSplit(number=3)))
     with pytest.raises(InvalidParameter, match="may have many labels: name a split of its proto"):
         lesson_of(dataset(data), data, request(None))
-    plain = dataset(single()).model_copy(update={"protocol": None})
+    plain = replace(dataset(single()), protocol=None)
     with pytest.raises(InvalidParameter, match="has no protocol, so no split of one"):
         lesson_of(plain, None, request())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -19,10 +21,8 @@ def extracted(boxes: list[list[tuple[float, float, float, float] | None]], tap: 
     store, extractor = MemoryStore(), FakeExtractor()
     images = [bytes([10 * n + i for i in range(6)]) for n in range(len(boxes))]
     plain = put_dataset(store, {"a": images})
-    items = [
-        item.model_copy(update={"boxes": b}) for item, b in zip(plain.items, boxes, strict=True)
-    ]
-    dataset = plain.model_copy(update={"items": items})
+    items = [replace(item, boxes=b) for item, b in zip(plain.items, boxes, strict=True)]
+    dataset = replace(plain, items=items)
     params = FeatureParams(taps=[tap])
     with extractor.resolve(params) as plan:
         pinned = Pinned.from_plan(plan, shard_images=8)  # type: ignore[arg-type]

@@ -7,16 +7,18 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import pytest
 
 from offshelf.errors import InvalidParameter, JobCancelled, WorkerError
-from offshelf.heads.fit import FitParams
+from offshelf.heads.fit import FitParams, Progress
+from offshelf.schemas.learning import Learning
 from offshelf.worker.training import Trainer, TrainingSet
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PARAMS = FitParams("svm", 1.0, ["a", "b"])
+PARAMS = FitParams(learning=Learning(), classes=["a", "b"])
 
 
 def prepared(workdir: Path) -> TrainingSet:
@@ -36,7 +38,7 @@ def test_a_child_fits_and_reports(tmp_path: Path) -> None:
     assert trained.report.train.images == 30
     assert trained.report.test is not None
     assert trained.report.test.accuracy == 1.0
-    assert set(trained.report.versions) == {"offshelf", "scikit-learn", "numpy"}
+    assert set(trained.report.versions) == {"offshelf", "scikit-learn", "numpy", "torch"}
 
 
 def test_what_the_caller_did_wrong_comes_back_as_such(tmp_path: Path) -> None:
@@ -61,6 +63,44 @@ def test_a_cancel_kills_the_child(tmp_path: Path) -> None:
     with pytest.raises(JobCancelled):
         Trainer(60).fit(tmp_path, PARAMS, prepared(tmp_path), cancel)
     assert time.monotonic() - began_s < 5
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_a_search_is_told_while_it_goes_on(tmp_path: Path) -> None:
+    choice = {"choose": "vissl", "folds": 5}
+    params = FitParams(learning=Learning(C=choice), classes=["a", "b"])
+    told: list[Progress] = []
+    trained = Trainer(110).fit(tmp_path, params, prepared(tmp_path), nothing, told.append)
+    assert told
+    assert all(p.total == 11 * 5 and 1 <= p.done <= p.total for p in told)
+    assert [p.done for p in told] == sorted({p.done for p in told})
+    assert all(1 <= p.fold <= 5 and 0 <= (p.score or 0) <= 1 for p in told)
+    choice_made = trained.report.choice
+    assert choice_made is not None
+    assert trained.report.C in {point.C for point in choice_made.path}
+    assert len(choice_made.path) == 11
+
+
+def test_a_cancel_kills_a_child_in_the_middle_of_its_search(tmp_path: Path) -> None:
+    """A search of minutes: many images, dimensions and values."""
+    random = np.random.default_rng(0)
+    y = np.arange(1500, dtype=np.int64) % 30
+    np.save(tmp_path / "X.npy", random.normal(size=(1500, 2000)).astype(np.float32))
+    rows = TrainingSet(y, np.arange(1500), np.zeros(0, np.int64))
+    choice = {"choose": "kornblith", "folds": 10}
+    params = FitParams(
+        learning=Learning(kind="logreg", C=choice), classes=[str(k) for k in range(30)]
+    )
+    fits: list[Progress] = []
+
+    def cancel() -> None:
+        if fits:
+            raise JobCancelled("enough")
+
+    with pytest.raises(JobCancelled):
+        Trainer(100).fit(tmp_path, params, rows, cancel, fits.append)
+    assert fits[-1].done < fits[-1].total
+    assert not psutil.Process().children(recursive=True)
     assert not (tmp_path / "report.json").exists()
 
 

@@ -6,9 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from offshelf_client._async._datasets import AsyncDatasets
+from offshelf_client._async._feature_sets import AsyncFeatureSets
 from offshelf_client._async._heads import AsyncHeads
 from offshelf_client._async._images import send_images
-from offshelf_client._async._jobs import AsyncFeatureSets, AsyncJobs
+from offshelf_client._async._jobs import AsyncJobs
 from offshelf_client._async._transforms import AsyncTransforms
 from offshelf_client._async._transport import AsyncTransport
 from offshelf_client._batches import BATCH_IMAGES, CONCURRENCY

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from offshelf_client import _io_async
+from offshelf_client._async._feature_set import AsyncFeatureSet
 from offshelf_client._async._head import AsyncHead
 from offshelf_client._errors import (
     ApiError,
@@ -14,7 +15,16 @@ from offshelf_client._errors import (
     TransportError,
     UnexpectedAnswer,
 )
-from offshelf_client._models import JobEvent, JobStatus, head_of, job_of
+from offshelf_client._models import (
+    Dataset,
+    JobEvent,
+    JobStatus,
+    dataset_of,
+    feature_set_info_of,
+    feature_set_parts,
+    head_of,
+    job_of,
+)
 from offshelf_client._progress import ProgressOption, showing
 from offshelf_client._sse import EventParser
 from offshelf_client._waiting import (
@@ -119,6 +129,22 @@ class AsyncJob:
 
     async def head(self) -> AsyncHead:
         """The head that it trained. Raises JobConflictError unless it is a head's and succeeded."""
+        await self._succeeded()
+        if "head" not in self.result:
+            raise JobConflictError(f"job {self.id} is a {self.status.kind}: it trains no head")
+        data = await self._transport.json(Call("GET", at("heads", self.result["head"])))
+        return AsyncHead(self._transport, head_of(data))
+
+    async def feature_set(self) -> AsyncFeatureSet:
+        """The feature set that it made; JobConflictError unless it is one's and succeeded."""
+        await self._succeeded()
+        made = self.result.get("feature_set")
+        if made is None:
+            raise JobConflictError(f"job {self.id}, a {self.status.kind}, makes no feature set")
+        data = await self._transport.json(Call("GET", at("feature-sets", made)))
+        return AsyncFeatureSet(self._transport, feature_set_info_of(data), *feature_set_parts(data))
+
+    async def _succeeded(self) -> None:
         if not self.status.finished:
             await self.refresh()
         if not self.status.finished:
@@ -126,10 +152,14 @@ class AsyncJob:
                 f"job {self.id} has not ended: it is {described(self.status)}; call wait() first"
             )
         ended(self.status)
-        if "head" not in self.result:
-            raise JobConflictError(f"job {self.id} is a {self.status.kind}: it trains no head")
-        data = await self._transport.json(Call("GET", at("heads", self.result["head"])))
-        return AsyncHead(self._transport, head_of(data))
+
+    async def dataset(self) -> Dataset:
+        """Wait for the dataset that it registers. Raises JobConflictError for another's job."""
+        if self.status.kind != "dataset":
+            raise JobConflictError(f"job {self.id} is a {self.status.kind}: it makes no dataset")
+        await self.wait()
+        data = await self._transport.json(Call("GET", at("datasets", self.result["dataset"])))
+        return dataset_of(data)
 
     async def _follow(self, deadline: Deadline, show: Show) -> None:
         """Show events until the end; ask from time to time where events do not come."""

@@ -10,8 +10,9 @@ from offshelf_client._models import Transform, job_of, transform_of
 from offshelf_client._wire import Call, at, submission
 
 if TYPE_CHECKING:
+    from offshelf_client._async._feature_set import AsyncFeatureSet
     from offshelf_client._async._transport import AsyncTransport
-    from offshelf_client._models import FeatureSet
+    from offshelf_client._models import FeatureSetInfo
 
 
 class AsyncTransforms:
@@ -22,7 +23,7 @@ class AsyncTransforms:
 
     async def fit(
         self,
-        feature_set: str | FeatureSet,
+        feature_set: str | AsyncFeatureSet | FeatureSetInfo,
         dimensions: int,
         *,
         tap: str | None = None,

@@ -78,6 +78,22 @@ class AsyncTransport:
             finally:
                 await response.aclose()
 
+    @asynccontextmanager
+    async def open(self, call: Call) -> AsyncIterator[httpx.Response]:
+        """Make a call once; its answer, of a status under 400, has not been read."""
+        with translated(str(call), self._url):
+            request = self._http.build_request(
+                call.method, call.path, headers=call.headers, **call.body()
+            )
+            response = await self._http.send(request, stream=True)
+            try:
+                if response.status_code >= 300 and response.status_code != 304:
+                    await response.aread()
+                    raise problem_of(response)
+                yield response
+            finally:
+                await response.aclose()
+
     async def _once(self, call: Call) -> httpx.Response:
         with translated(str(call), self._url):
             response = await self._http.request(

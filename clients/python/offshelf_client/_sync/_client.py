@@ -13,9 +13,10 @@ from offshelf_client._features import Features, Part, all_failed, joined, part_o
 from offshelf_client._models import Backbone, SelfTest, backbone_of, self_test_of
 from offshelf_client._paging import rows_of
 from offshelf_client._sync._datasets import Datasets
+from offshelf_client._sync._feature_sets import FeatureSets
 from offshelf_client._sync._heads import Heads
 from offshelf_client._sync._images import send_images
-from offshelf_client._sync._jobs import FeatureSets, Jobs
+from offshelf_client._sync._jobs import Jobs
 from offshelf_client._sync._transforms import Transforms
 from offshelf_client._sync._transport import Transport
 from offshelf_client._wire import (

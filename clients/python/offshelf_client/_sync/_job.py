@@ -14,9 +14,19 @@ from offshelf_client._errors import (
     TransportError,
     UnexpectedAnswer,
 )
-from offshelf_client._models import JobEvent, JobStatus, head_of, job_of
+from offshelf_client._models import (
+    Dataset,
+    JobEvent,
+    JobStatus,
+    dataset_of,
+    feature_set_info_of,
+    feature_set_parts,
+    head_of,
+    job_of,
+)
 from offshelf_client._progress import ProgressOption, showing
 from offshelf_client._sse import EventParser
+from offshelf_client._sync._feature_set import FeatureSet
 from offshelf_client._sync._head import Head
 from offshelf_client._waiting import (
     Deadline,
@@ -120,6 +130,22 @@ class Job:
 
     def head(self) -> Head:
         """The head that it trained. Raises JobConflictError unless it is a head's and succeeded."""
+        self._succeeded()
+        if "head" not in self.result:
+            raise JobConflictError(f"job {self.id} is a {self.status.kind}: it trains no head")
+        data = self._transport.json(Call("GET", at("heads", self.result["head"])))
+        return Head(self._transport, head_of(data))
+
+    def feature_set(self) -> FeatureSet:
+        """The feature set that it made; JobConflictError unless it is one's and succeeded."""
+        self._succeeded()
+        made = self.result.get("feature_set")
+        if made is None:
+            raise JobConflictError(f"job {self.id}, a {self.status.kind}, makes no feature set")
+        data = self._transport.json(Call("GET", at("feature-sets", made)))
+        return FeatureSet(self._transport, feature_set_info_of(data), *feature_set_parts(data))
+
+    def _succeeded(self) -> None:
         if not self.status.finished:
             self.refresh()
         if not self.status.finished:
@@ -127,10 +153,14 @@ class Job:
                 f"job {self.id} has not ended: it is {described(self.status)}; call wait() first"
             )
         ended(self.status)
-        if "head" not in self.result:
-            raise JobConflictError(f"job {self.id} is a {self.status.kind}: it trains no head")
-        data = self._transport.json(Call("GET", at("heads", self.result["head"])))
-        return Head(self._transport, head_of(data))
+
+    def dataset(self) -> Dataset:
+        """Wait for the dataset that it registers. Raises JobConflictError for another's job."""
+        if self.status.kind != "dataset":
+            raise JobConflictError(f"job {self.id} is a {self.status.kind}: it makes no dataset")
+        self.wait()
+        data = self._transport.json(Call("GET", at("datasets", self.result["dataset"])))
+        return dataset_of(data)
 
     def _follow(self, deadline: Deadline, show: Show) -> None:
         """Show events until the end; ask from time to time where events do not come."""

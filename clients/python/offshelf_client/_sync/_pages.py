@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 PAGE_ROWS: Final = 100
 
 
-def rows(transport: Transport, path: str, limit: int | None) -> list[Any]:
-    """The first `limit` rows of a list, or all of them."""
+def rows(transport: Transport, path: str, limit: int | None, **filters: str | None) -> list[Any]:
+    """The first `limit` rows of a list, or all of them; those that the filters let pass."""
     found: list[Any] = []
     after: str | None = None
     while limit is None or len(found) < limit:
         wanted = PAGE_ROWS if limit is None else min(PAGE_ROWS, limit - len(found))
-        page = transport.json(Call("GET", path, query(limit=wanted, after=after)))
+        page = transport.json(Call("GET", path, query(limit=wanted, after=after, **filters)))
         found += rows_of(page)
         after = next_page(page, after)
         if after is None:

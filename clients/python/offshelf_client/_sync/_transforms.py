@@ -11,7 +11,8 @@ from offshelf_client._sync._pages import rows
 from offshelf_client._wire import Call, at, submission
 
 if TYPE_CHECKING:
-    from offshelf_client._models import FeatureSet
+    from offshelf_client._models import FeatureSetInfo
+    from offshelf_client._sync._feature_set import FeatureSet
     from offshelf_client._sync._transport import Transport
 
 
@@ -23,7 +24,7 @@ class Transforms:
 
     def fit(
         self,
-        feature_set: str | FeatureSet,
+        feature_set: str | FeatureSet | FeatureSetInfo,
         dimensions: int,
         *,
         tap: str | None = None,

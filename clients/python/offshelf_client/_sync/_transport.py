@@ -79,6 +79,22 @@ class Transport:
             finally:
                 response.close()
 
+    @contextmanager
+    def open(self, call: Call) -> Iterator[httpx.Response]:
+        """Make a call once; its answer, of a status under 400, has not been read."""
+        with translated(str(call), self._url):
+            request = self._http.build_request(
+                call.method, call.path, headers=call.headers, **call.body()
+            )
+            response = self._http.send(request, stream=True)
+            try:
+                if response.status_code >= 300 and response.status_code != 304:
+                    response.read()
+                    raise problem_of(response)
+                yield response
+            finally:
+                response.close()
+
     def _once(self, call: Call) -> httpx.Response:
         with translated(str(call), self._url):
             response = self._http.request(

@@ -1,80 +1,91 @@
-"""`/v1/datasets`: uploaded image folders, and data sets that a protocol reads."""
+"""`/v1/datasets`: labelled images that were uploaded, or registered where they are."""
 
 from __future__ import annotations
 
-# ruff: noqa: TC003 - FastAPI reads the annotations of routes at run time
-import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, BinaryIO, Final, cast
+# ruff: noqa: TC001, TC003 - FastAPI reads the annotations of routes at run time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData, UploadFile
 
-from offshelf.api.images import media_type, read_form
+from offshelf.api.archives import Sent, names_source, read_archive, read_source
+from offshelf.api.limits import admit_job
 from offshelf.api.openapi import archive_body, problems
 from offshelf.api.pages import After, Id, Limit, check_id, page_of
-from offshelf.api.services import OWNER, ServicesOf, SettingsOf
+from offshelf.api.routes.jobs import IdempotencyKey
+from offshelf.api.services import OWNER, Services, ServicesOf, SettingsOf
+from offshelf.api.submitting import job_body, job_path, submit
+from offshelf.core.jobs import Job
 from offshelf.datasets import records
-from offshelf.datasets.image_folder import import_archive
-from offshelf.datasets.interface import ArchiveLimits
-from offshelf.datasets.protocol_import import import_protocol
-from offshelf.datasets.protocols.interface import PROTOCOLS
-from offshelf.errors import InvalidParameter, UnsupportedMedia
+from offshelf.datasets.archive import Archive
+from offshelf.datasets.importing import Wanted, import_dataset
+from offshelf.datasets.interface import limits_of
+from offshelf.errors import InUse, InvalidParameter
+from offshelf.heads.features import load_feature_set
+from offshelf.heads.removing import remove_feature_set
 from offshelf.schemas.base import Page
-from offshelf.schemas.datasets import Dataset, DatasetBody
+from offshelf.schemas.datasets import (
+    DATASET,
+    MAX_NAME_CHARS,
+    DatasetBody,
+    DatasetHead,
+    DatasetJob,
+    MoreImages,
+    SourceRequest,
+)
+from offshelf.schemas.feature_sets import FeatureSet
+from offshelf.schemas.jobs import JobBody
+from offshelf.settings import Settings
+from offshelf.store import layout as keys
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
-ARCHIVES: Final = frozenset(
-    {
-        "application/gzip",
-        "application/octet-stream",
-        "application/x-bzip2",
-        "application/x-gzip",
-        "application/x-tar",
-        "application/x-xz",
-        "application/x-zip-compressed",
-        "application/zip",
-    }
-)
-MAX_NAME_CHARS: Final = 200
-TEXTS: Final = ("name", "protocol")
+LAYOUTS: Final = ("auto", "folder")
+SHOWN: Final = 5
 
 Name = Annotated[str | None, Query(max_length=MAX_NAME_CHARS, description="A name for people.")]
 ByProtocol = Annotated[
     str | None,
     Query(
         max_length=MAX_NAME_CHARS,
-        description="By which protocol the archive is read, e.g. `voc2007`; left out: an image "
-        "folder. A field of the form as well.",
+        description="By which protocol the archive is read, e.g. `voc2007`; left out: the names "
+        "of its files tell. A field of the form as well.",
     ),
 ]
+InLayout = Annotated[
+    str | None,
+    Query(
+        max_length=MAX_NAME_CHARS,
+        description="`folder` takes folders for classes, whatever lists lie beside them; `auto`. "
+        "A field of the form as well.",
+    ),
+]
+OfName = Annotated[
+    str | None,
+    Query(max_length=MAX_NAME_CHARS, description="Only the versions of this name, newest first."),
+]
+Reference = Annotated[
+    str, Path(max_length=300, description="The id, or a name: its newest version, or `name:2`.")
+]
+WithFeatureSets = Annotated[bool, Query(description="Delete its feature sets as well.")]
 
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """An uploaded archive, on disk and at its start, and the texts that came with it."""
-
-    file: BinaryIO
-    file_name: str = ""
-    name: str | None = None
-    protocol: str | None = None
+MADE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "These images are a dataset already.", "model": DatasetBody},
+    202: {"description": "A source was named: a job registers it.", "model": JobBody},
+}
 
 
 @router.post(
     "",
     status_code=201,
-    summary="Upload a dataset",
+    response_model=DatasetBody | JobBody,
+    summary="Make a dataset",
     operation_id="create_dataset",
-    responses={
-        200: {"description": "These images were uploaded before.", "model": DatasetBody},
-        **problems(413, 415, 422, 503),
-    },
-    openapi_extra={"requestBody": archive_body()},
+    responses={**MADE, **problems(404, 409, 413, 415, 422, 429, 503)},
+    openapi_extra={"requestBody": archive_body("SourceRequest")},
 )
 async def post_dataset(
     request: Request,
@@ -83,106 +94,194 @@ async def post_dataset(
     settings: SettingsOf,
     name: Name = None,
     protocol: ByProtocol = None,
-) -> DatasetBody:
-    """Store the images of a zip or tar of `<class>/<image>`, perhaps in one folder more.
+    layout: InLayout = None,
+    key: IdempotencyKey = None,
+) -> DatasetBody | JobBody:
+    """Make a dataset of an uploaded archive, or of a source that the service may read.
 
-    The archive is a multipart file named `archive` or the whole body. Files that are no images
-    by their name are listed in `skipped`. The id is derived from the content: the same images in
-    the same classes are the same dataset (200), under the name of the first upload.
+    An archive (zip or tar) is a multipart file named `archive` or the whole body. Its layout is
+    told by the names of its files: folders `<class>/<image>`, perhaps in one folder more; a table
+    `labels.csv`; or the official layout of the `protocol` that the answer then names. Files that
+    are no images, by their name or by their first bytes, are listed in `skipped` with the reason.
+    The id is derived from the content: the same images in the same classes are the same dataset
+    (200), under the name of the first upload. Other content under a name that is taken is the
+    next `version` of it.
 
-    With a `protocol` the archive has the data set's official layout instead, and its lists say
-    which images there are, what they show and how they are split.
+    A source is named in JSON; a job reads it, and its result has the id. Unless they are to be
+    copied, images stay where they are and are read there.
     """
-    limits = ArchiveLimits(
-        settings.max_archive_bytes, settings.max_archive_files, settings.max_image_bytes
-    )
-    async with _archive(request) as sent:
-        dataset, new = await run_in_threadpool(
-            _reader(protocol or sent.protocol),
-            services.store,
-            sent.file,
+    if names_source(request):
+        asked = await read_source(request, SourceRequest)
+        job = DatasetJob(**asked.model_dump())
+        return await run_in_threadpool(_register, services, settings, response, job, key)
+    async with read_archive(request) as sent:
+        wanted = Wanted(
             owner=OWNER,
             name=name or sent.name or sent.file_name,
-            limits=limits,
             now_s=services.now_s(),
+            protocol=protocol or sent.protocol,
+            layout=_layout(layout or sent.layout),
         )
-    response.status_code = 201 if new else 200
-    response.headers["Location"] = f"/v1/datasets/{dataset.id}"
-    return records.body(dataset)
+        return await run_in_threadpool(_import, services, settings, response, sent, wanted)
+
+
+@router.post(
+    "/{dataset_id}/images",
+    status_code=201,
+    response_model=DatasetBody | JobBody,
+    summary="Add images to a dataset",
+    operation_id="add_images",
+    responses={**MADE, **problems(404, 409, 413, 415, 422, 429, 503)},
+    openapi_extra={"requestBody": archive_body("MoreImages")},
+)
+async def post_images(
+    dataset_id: Id,
+    request: Request,
+    response: Response,
+    services: ServicesOf,
+    settings: SettingsOf,
+    key: IdempotencyKey = None,
+) -> DatasetBody | JobBody:
+    """Make the next version of a dataset: its images, and those of an archive or a source.
+
+    The dataset itself stays as it is. The layout is `<class>/<image>`. A path that the dataset
+    has with another image is an error; images that it has already make no new version (200).
+    """
+    checked = check_id("dataset", dataset_id)
+    parent = await run_in_threadpool(records.load_head, services.store, OWNER, checked)
+    wanted = Wanted(owner=OWNER, name=parent.name, now_s=services.now_s(), parent=parent)
+    wanted.check()
+    if names_source(request):
+        asked = await read_source(request, MoreImages)
+        job = DatasetJob(**asked.model_dump(), name=parent.name, parent=parent.id)
+        return await run_in_threadpool(_register, services, settings, response, job, key)
+    async with read_archive(request) as sent:
+        return await run_in_threadpool(_import, services, settings, response, sent, wanted)
 
 
 @router.get("", summary="List datasets", operation_id="list_datasets", responses=problems(422, 503))
 def list_datasets(
-    services: ServicesOf, after: After = None, limit: Limit = 50
+    services: ServicesOf, after: After = None, limit: Limit = 50, name: OfName = None
 ) -> Page[DatasetBody]:
-    """All datasets, by id."""
+    """All datasets, by id; or the versions of a name, newest first."""
+    if name is not None:
+        return _versions(services, name, after, limit)
     names, more = page_of(records.ids(services.store, OWNER), after, limit)
-    items = [records.load_body(services.store, OWNER, name) for name in names]
+    items = [records.load_head(services.store, OWNER, name).body for name in names]
     return Page(items=items, has_more=more, after=names[-1] if more else None)
 
 
 @router.get(
-    "/{dataset_id}",
+    "/{reference}",
     summary="Show a dataset",
     operation_id="get_dataset",
     responses=problems(404, 503),
 )
-def get_dataset(dataset_id: Id, services: ServicesOf) -> DatasetBody:
+def get_dataset(reference: Reference, services: ServicesOf) -> DatasetBody:
     """A dataset: its classes and how many images each has."""
-    return records.load_body(services.store, OWNER, check_id("dataset", dataset_id))
+    return records.find(services.store, OWNER, reference).body
 
 
-def _reader(protocol: str | None) -> Callable[..., tuple[Dataset, bool]]:
-    """What makes a dataset of an archive; UnknownName for a protocol that there is not."""
-    if not protocol:
-        return import_archive
-    return partial(import_protocol, protocol=PROTOCOLS.get(protocol))
+@router.delete(
+    "/{dataset_id}",
+    status_code=204,
+    summary="Delete a dataset",
+    operation_id="delete_dataset",
+    responses=problems(404, 409, 503),
+)
+def delete_dataset(
+    dataset_id: Id, services: ServicesOf, feature_sets: WithFeatureSets = False
+) -> None:
+    """Remove a dataset that no job is at work on; with `feature_sets`, its feature sets too.
 
-
-@asynccontextmanager
-async def _archive(request: Request) -> AsyncIterator[_Sent]:
-    media = media_type(request)
-    if media == "multipart/form-data":
-        async with _form_file(request) as found:
-            yield found
-    elif media in ARCHIVES:
-        with tempfile.TemporaryFile() as file:
-            await _spool(request, cast("BinaryIO", file))
-            yield _Sent(cast("BinaryIO", file))
-    else:
-        raise UnsupportedMedia(
-            f"cannot read a body of type {media or '(none given)'!r}; send the archive as the "
-            "multipart file 'archive', or as application/zip, application/x-tar, application/gzip"
+    While it has feature sets it is not removed otherwise. Heads and whitenings stay: they hold
+    all that they need. So do the bytes of images in the store, which are kept by content: other
+    datasets may share them.
+    """
+    head = records.load_head(services.store, OWNER, check_id("dataset", dataset_id))
+    made = {features.id: features for features in _feature_sets(services, head.id)}
+    if jobs := _open_jobs(services, {head.id, *made}):
+        raise InUse(f"dataset {head.id} is in use by {_some(jobs, 'job')}: cancel or await them")
+    if made and not feature_sets:
+        raise InUse(
+            f"dataset {head.id} has {_some(sorted(made), 'feature set')}: delete them with it "
+            "(feature_sets=true)"
         )
+    for features in made.values():
+        remove_feature_set(services.store, features)
+    records.delete(services.store, OWNER, head.id)
 
 
-@asynccontextmanager
-async def _form_file(request: Request) -> AsyncIterator[_Sent]:
-    form = await read_form(request, max_files=1)
-    try:
-        unknown = sorted(set(form) - {"archive", *TEXTS})
-        if unknown:
-            raise InvalidParameter(
-                f"unknown form field {unknown[0]!r}; send 'archive', 'name' and 'protocol'"
-            )
-        file = form.get("archive")
-        if not isinstance(file, UploadFile):
-            raise InvalidParameter("there is no file named 'archive' in the form")
-        texts = {field: _text(form, field) for field in TEXTS}
-        yield _Sent(file.file, (file.filename or "")[:MAX_NAME_CHARS], **texts)
-    finally:
-        await form.close()
+def _import(
+    services: Services, settings: Settings, response: Response, sent: Sent, wanted: Wanted
+) -> DatasetBody:
+    limits = limits_of(settings)
+    head, new = import_dataset(services.store, Archive(sent.file, limits), wanted, limits)
+    response.status_code = 201 if new else 200
+    response.headers["Location"] = f"/v1/datasets/{head.id}"
+    return head.body
 
 
-def _text(form: FormData, field: str) -> str | None:
-    value = form.get(field)
-    if value is not None and not (isinstance(value, str) and len(value) <= MAX_NAME_CHARS):
-        raise InvalidParameter(f"{field!r} is a text of at most {MAX_NAME_CHARS} characters")
-    return value
+def _register(
+    services: Services,
+    settings: Settings,
+    response: Response,
+    asked: DatasetJob,
+    key: str | None,
+) -> JobBody:
+    """Queue the job. What can be told now is told now."""
+    _wanted_of(asked).check()
+    services.sources.open(asked.source)
+    admit_job(services, settings, 0)  # how many images there are, nobody knows yet
+    job = submit(services, DATASET, asked.model_dump(mode="json", by_alias=True), key)
+    response.status_code = 202
+    response.headers["Location"] = job_path(job)
+    return job_body(job)
 
 
-async def _spool(request: Request, file: BinaryIO) -> None:
-    """Write the body to disk; chunks are small, so that a write holds nobody up for long."""
-    async for chunk in request.stream():
-        await run_in_threadpool(file.write, chunk)
-    file.seek(0)
+def _wanted_of(asked: DatasetJob) -> Wanted:
+    return Wanted(OWNER, asked.name or "", 0.0, asked.protocol, asked.layout)
+
+
+def _layout(given: str | None) -> str:
+    layout = given or "auto"
+    if layout not in LAYOUTS:
+        raise InvalidParameter(f"no layout {layout[:SHOWN]!r}: {' or '.join(LAYOUTS)}")
+    return layout
+
+
+def _versions(services: Services, name: str, after: str | None, limit: int) -> Page[DatasetBody]:
+    """From the version after the one with the id `after`."""
+    found: list[DatasetHead] = []
+    passed = after is None
+    for head in records.versions(services.store, OWNER, name):
+        if passed:
+            found.append(head)
+        passed = passed or head.id == after
+        if len(found) > limit:
+            break
+    more = len(found) > limit
+    items = [head.body for head in found[:limit]]
+    return Page(items=items, has_more=more, after=items[-1].id if more else None)
+
+
+def _open_jobs(services: Services, ids: set[str]) -> list[str]:
+    """The jobs that have not ended and name one of the ids as what they are to read."""
+    return sorted(job.id for job in services.jobs.open(OWNER) if ids & _reads(job))
+
+
+def _reads(job: Job) -> set[str]:
+    return {str(job.params.get(field)) for field in ("dataset", "parent", "feature_set")}
+
+
+def _feature_sets(services: Services, dataset_id: str) -> Iterator[FeatureSet]:
+    """Those of a dataset."""
+    for key in services.store.keys(keys.feature_sets(OWNER)):
+        features = load_feature_set(services.store, OWNER, PurePosixPath(key).stem)
+        if features.dataset == dataset_id:
+            yield features
+
+
+def _some(ids: list[str], what: str) -> str:
+    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+    return f"{what} {', '.join(islice(ids, SHOWN))}{more}"

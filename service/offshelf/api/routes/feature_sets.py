@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 # ruff: noqa: TC001 - FastAPI reads the annotations of routes at run time
-from pathlib import PurePosixPath
-
 from fastapi import APIRouter, Response
 
 from offshelf.api.limits import admit_job
@@ -15,12 +13,17 @@ from offshelf.api.services import OWNER, ServicesOf, SettingsOf
 from offshelf.api.submitting import job_body, job_path, submit
 from offshelf.datasets import records
 from offshelf.errors import JobConflict
+from offshelf.exports import records as feature_sets
 from offshelf.heads.features import load_feature_set
 from offshelf.heads.removing import remove_feature_set
 from offshelf.schemas.base import Page
-from offshelf.schemas.feature_sets import FEATURE_SET, FeatureSet, FeatureSetRequest
+from offshelf.schemas.feature_sets import (
+    FEATURE_SET,
+    FeatureSet,
+    FeatureSetCard,
+    FeatureSetRequest,
+)
 from offshelf.schemas.jobs import JobBody
-from offshelf.store import layout
 
 router = APIRouter(prefix="/v1/feature-sets", tags=["feature sets"])
 
@@ -44,7 +47,7 @@ def post_feature_set(
     Features that are there are not made anew: a set that is there ends the job at once, and rows of
     other versions of the dataset are taken over.
     """
-    dataset = records.load_body(services.store, OWNER, check_id("dataset", wanted.dataset))
+    dataset = records.load_head(services.store, OWNER, check_id("dataset", wanted.dataset))
     admit_job(services, settings, dataset.total)
     job = submit(services, FEATURE_SET, wanted.model_dump(mode="json"), key, dataset.total)
     response.headers["Location"] = job_path(job)
@@ -56,11 +59,10 @@ def post_feature_set(
 )
 def list_feature_sets(
     services: ServicesOf, after: After = None, limit: Limit = 50
-) -> Page[FeatureSet]:
-    """All feature sets, by id."""
-    ids = [PurePosixPath(key).stem for key in services.store.keys(layout.feature_sets(OWNER))]
-    names, more = page_of(ids, after, limit)
-    items = [load_feature_set(services.store, OWNER, name) for name in names]
+) -> Page[FeatureSetCard]:
+    """All feature sets, by id, without what each has for every image."""
+    names, more = page_of(feature_sets.ids(services.store, OWNER), after, limit)
+    items = [feature_sets.load_card(services.store, OWNER, name) for name in names]
     return Page(items=items, has_more=more, after=names[-1] if more else None)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-# ruff: noqa: TC001, TC003 - FastAPI reads the annotations of routes at run time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from pathlib import PurePosixPath
+# ruff: noqa: TC001 - FastAPI reads the annotations of routes at run time
+from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 
@@ -17,7 +15,7 @@ from offshelf.api.features import Extraction
 from offshelf.api.images import read_upload
 from offshelf.api.limits import admit_job
 from offshelf.api.openapi import problems
-from offshelf.api.pages import After, Id, Limit, check_id, page_of
+from offshelf.api.pages import After, HeadName, Limit, check_id
 from offshelf.api.routes.features import counted, limits_of
 from offshelf.api.routes.jobs import IdempotencyKey
 from offshelf.api.services import (
@@ -31,14 +29,14 @@ from offshelf.api.services import (
 from offshelf.api.submitting import job_body, job_path, submit
 from offshelf.core.spec import FeatureSpec
 from offshelf.datasets import records
-from offshelf.errors import InvalidParameter, UnknownName
-from offshelf.heads import model
-from offshelf.heads.model import LinearHead
+from offshelf.errors import InvalidParameter
+from offshelf.heads import listing, model, names
+from offshelf.heads.model import LinearHead, params_of
 from offshelf.schemas.base import Page
-from offshelf.schemas.features import FeatureParams, Item
+from offshelf.schemas.features import Item
 from offshelf.schemas.heads import HEAD, Head, HeadRequest, PredictAnswer, Prediction
 from offshelf.schemas.jobs import JobBody
-from offshelf.store import layout
+from offshelf.schemas.learning import HeadKind
 
 router = APIRouter(prefix="/v1/heads", tags=["heads"])
 
@@ -58,7 +56,9 @@ def post_head(
     key: IdempotencyKey = None,
 ) -> JobBody:
     """Queue a job that extracts what is missing and trains; `Location` says where to watch it."""
-    dataset = records.load_body(services.store, OWNER, check_id("dataset", wanted.dataset))
+    if wanted.name:
+        names.check_name(wanted.name)
+    dataset = records.load_head(services.store, OWNER, check_id("dataset", wanted.dataset))
     admit_job(services, settings, dataset.total)
     job = submit(services, HEAD, wanted.model_dump(mode="json"), key, dataset.total)
     response.headers["Location"] = job_path(job)
@@ -66,40 +66,44 @@ def post_head(
 
 
 @router.get("", summary="List heads", operation_id="list_heads", responses=problems(422, 503))
-def list_heads(services: ServicesOf, after: After = None, limit: Limit = 50) -> Page[Head]:
-    """All heads, by id."""
-    keys = services.store.keys(layout.heads(OWNER))
-    cards = [PurePosixPath(key) for key in keys if key.endswith("/card.json")]
-    names, more = page_of([card.parent.name for card in cards], after, limit)
-    items = list(_cards(services, names))
-    return Page(items=items, has_more=more, after=names[-1] if more else None)
+def list_heads(
+    services: ServicesOf,
+    after: After = None,
+    limit: Limit = 50,
+    name: Annotated[str | None, Query(max_length=100)] = None,
+    dataset: Annotated[str | None, Query(max_length=80)] = None,
+    kind: HeadKind | None = None,
+    tag: Annotated[str | None, Query(max_length=64)] = None,
+) -> Page[Head]:
+    """All heads, or those of a name, dataset, kind and tag, by id."""
+    wanted = listing.Wanted(name, dataset, kind, tag)
+    found, more = listing.page(services.store, OWNER, wanted, after, limit)
+    return Page(items=found, has_more=more, after=found[-1].id if more else None)
 
 
-@router.get(
-    "/{head_id}", summary="Show a head", operation_id="get_head", responses=problems(404, 503)
-)
-def get_head(head_id: Id, services: ServicesOf) -> Head:
+@router.get("/{head}", summary="Show a head", operation_id="get_head", responses=problems(404, 503))
+def get_head(head: HeadName, services: ServicesOf) -> Head:
     """A head's card: the features it was trained on, and how well it does."""
-    return model.load_card(services.store, OWNER, check_id("head", head_id))
+    return listing.tagged(services.store, names.resolve(services.store, OWNER, head))
 
 
 @router.delete(
-    "/{head_id}",
+    "/{head}",
     status_code=204,
     summary="Delete a head",
     operation_id="delete_head",
     responses=problems(404, 503),
 )
-def delete_head(head_id: Id, services: ServicesOf) -> None:
-    """Remove a head; its dataset and features stay."""
-    model.load_card(services.store, OWNER, check_id("head", head_id))
-    # The card is what makes it a head, so it goes first.
-    services.store.delete(layout.head_card(OWNER, head_id))
-    services.store.delete(layout.head_weights(OWNER, head_id))
+def delete_head(head: HeadName, services: ServicesOf) -> None:
+    """Remove a head, its tags and what was exported of it; its dataset and features stay.
+
+    Its version is not given again.
+    """
+    model.delete(services.store, names.resolve(services.store, OWNER, head))
 
 
 @router.post(
-    "/{head_id}/predict",
+    "/{head}/predict",
     summary="Predict with a head",
     operation_id="predict",
     responses=problems(404, 409, 413, 415, 422, 429, 500, 503, 504),
@@ -110,7 +114,7 @@ def delete_head(head_id: Id, services: ServicesOf) -> None:
     },
 )
 async def predict(
-    head_id: Id,
+    head: HeadName,
     request: Request,
     services: ServicesOf,
     settings: SettingsOf,
@@ -118,46 +122,30 @@ async def predict(
 ) -> PredictAnswer:
     """Label every image. Bodies as for features, without parameters: the head knows them.
 
-    `scores` are margins of an SVM and probabilities of a logistic regression. One bad image
+    `scores` are margins of an SVM and probabilities of a logistic regression; `probabilities` are
+    those of a calibrated head, or of a logistic regression. One bad image
     fails alone; features of another fingerprint than the head's are refused.
     """
-    check_id("head", head_id)
-    head = await run_in_threadpool(model.load_kept, services.store, OWNER, head_id)
-    _refuse_regions(head.card)
+    loaded = await run_in_threadpool(_loaded, services, head)
+    _refuse_regions(loaded.card)
     upload = await read_upload(request, limits_of(settings))
     _refuse_params(upload.params)
-    params = params_of(head.card)
+    params = params_of(loaded.card)
     extraction = await counted(request, services, settings, metrics, upload, params)
     return PredictAnswer(
         request_id=request_id_of(request),
-        head=head.card.id,
-        fingerprint=head.card.fingerprint,
+        head=loaded.card.id,
+        fingerprint=loaded.card.fingerprint,
         backbone=extraction.backbone,
         weights=extraction.weights,
-        predictions=await run_in_threadpool(predictions, head, extraction),
+        predictions=await run_in_threadpool(predictions, loaded, extraction),
     )
 
 
-def _cards(services: Services, names: Sequence[str]) -> Iterator[Head]:
-    """The heads of these names; one that was deleted meanwhile is left out."""
-    for name in names:
-        with suppress(UnknownName):
-            yield model.load_card(services.store, OWNER, name)
-
-
-def params_of(card: Head) -> FeatureParams:
-    """The parameters that give the features the head was trained on, whatever the defaults are."""
-    spec = FeatureSpec.from_dict(card.spec)
-    return FeatureParams(
-        backbone=spec.backbone,
-        # Heads from before `asked` was kept have a label alone.
-        weights=card.weights.asked or (card.weights.label if card.weights.random else None),
-        taps=[spec.tap],
-        view=spec.view,
-        pool=spec.pooling,
-        normalize=spec.normalisation,
-        merge=spec.merge,
-    )
+def _loaded(services: Services, head: str) -> LinearHead:
+    """A head by its id or name, whose weights stay in memory while it is in use."""
+    card = names.resolve(services.store, OWNER, head)
+    return model.load_kept(services.store, OWNER, card.id)
 
 
 def predictions(head: LinearHead, extraction: Extraction) -> list[Prediction]:
@@ -165,20 +153,24 @@ def predictions(head: LinearHead, extraction: Extraction) -> list[Prediction]:
     (tap,) = extraction.taps.values()
     head.check(FeatureSpec.from_dict(tap.spec))
     scores = head.scores(tap.rows)
+    sure = head.probabilities(tap.rows) if head.has_probabilities else None
     best = np.argmax(scores, axis=1)
     told: list[Prediction] = []
     for item in extraction.items:
         if item.row is None:
             told.append(_failed(item))
             continue
-        values = scores[item.row].tolist()
+        row, classes = item.row, head.card.classes
         told.append(
             Prediction(
                 index=item.index,
                 name=item.name,
                 status="ok",
-                label=head.card.classes[best[item.row]],
-                scores=dict(zip(head.card.classes, values, strict=True)),
+                label=classes[best[row]],
+                scores=dict(zip(classes, scores[row].tolist(), strict=True)),
+                probabilities=None
+                if sure is None
+                else dict(zip(classes, sure[row].tolist(), strict=True)),
             )
         )
     return told

@@ -143,4 +143,5 @@ register(
         ),
     ),
     read,
+    marks=(FILE,),
 )

@@ -202,6 +202,8 @@ def _row(source: str, method: str, value: float, note: str = "") -> Published:
 
 
 INSIDE: Final = ("CUB_200_2011",)
+# Of the lists, those whose names are nobody else's.
+MARKS: Final = ("image_class_labels.txt", "train_test_split.txt")
 
 register(
     _card(
@@ -217,6 +219,7 @@ register(
     partial(read, "box"),
     INSIDE,
     complete=True,
+    marks=MARKS,
 )
 register(
     _card(
@@ -230,10 +233,12 @@ register(
     partial(read, "parts"),
     INSIDE,
     complete=True,
+    marks=MARKS,
 )
 register(
     _card("cub200-image", "CUB-200-2011, whole images", "official split; no annotation used", ()),
     partial(read, "image"),
     INSIDE,
     complete=True,
+    marks=MARKS,
 )

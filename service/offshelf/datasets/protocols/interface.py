@@ -14,14 +14,13 @@ from offshelf.errors import InvalidParameter
 from offshelf.registry import Registry
 from offshelf.schemas.base import Strict
 from offshelf.schemas.heads import PublishedRow
+from offshelf.schemas.learning import Metric as Metric  # noqa: PLC0414 - readers name it
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-Metric = Literal["accuracy", "mean_class_accuracy", "map_11pt", "map_all_point"]
 
 # What becomes of a class's label 0 (only difficult objects) in training. In a test it never counts.
 Difficult = Literal["left out", "negative"]
@@ -174,13 +173,15 @@ class Protocol:
     """A card and the function that reads a folder by it.
 
     `inside`: where in the folder that a user names the data set may lie, best first. `complete`:
-    every image file of the folder belongs to some split.
+    every image file of the folder belongs to some split. `marks`: files or folders in the data
+    set's own folder, any of which tells its layout from plain folders of images.
     """
 
     card: Card
     reader: Callable[[Card, Tree], Description]
     inside: tuple[str, ...] = ()
     complete: bool = False
+    marks: tuple[str, ...] = ()
 
     def locate(self, root: Path) -> Path:
         """The data set's own folder, to which the items' paths are relative."""
@@ -210,9 +211,10 @@ def register(
     inside: tuple[str, ...] = (),
     *,
     complete: bool = False,
+    marks: tuple[str, ...] = (),
 ) -> Protocol:
     """Make a protocol and put it into the registry under its card's name."""
-    return PROTOCOLS.add(card.name, Protocol(card, reader, inside, complete))
+    return PROTOCOLS.add(card.name, Protocol(card, reader, inside, complete, marks))
 
 
 def check_files(tree: Tree, description: Description) -> None:

@@ -75,4 +75,5 @@ register(
         ),
     ),
     read,
+    marks=LISTS,
 )

@@ -132,7 +132,12 @@ def _register(
         ),
         published=_rows(table),
     )
-    register(card, partial(read, source, target, setting), ("domain_adaptation_images", "office31"))
+    register(
+        card,
+        partial(read, source, target, setting),
+        ("domain_adaptation_images", "office31"),
+        marks=tuple(f"{domain}/images" for domain in DOMAINS),
+    )
 
 
 _register(

@@ -145,7 +145,7 @@ def _register(
         ),
         published=rows,
     )
-    register(card, partial(read, partitions, val), ("SUN397",))
+    register(card, partial(read, partitions, val), ("SUN397",), marks=("ClassName.txt",))
 
 
 def _row(source: str, method: str, value: float, deviation: float | None = None) -> Published:

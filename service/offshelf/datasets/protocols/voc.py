@@ -184,6 +184,7 @@ register(
     ),
     partial(read, 2007, "test"),
     _inside(2007),
+    marks=(MAIN,),
 )
 register(
     _card(
@@ -203,6 +204,7 @@ register(
     ),
     partial(read, 2007, "test"),
     _inside(2007),
+    marks=(MAIN,),
 )
 register(
     _card(
@@ -226,6 +228,7 @@ register(
     ),
     partial(read, 2012, "test"),
     _inside(2012),
+    marks=(MAIN,),
 )
 register(
     _card(
@@ -239,4 +242,5 @@ register(
     ),
     partial(read, 2012, "val"),
     _inside(2012),
+    marks=(MAIN,),
 )

@@ -192,6 +192,7 @@ register(
     ),
     partial(read, "test"),
     INSIDE,
+    marks=(ACTION,),
 )
 register(
     _card(
@@ -203,4 +204,5 @@ register(
     ),
     partial(read, "val"),
     INSIDE,
+    marks=(ACTION,),
 )

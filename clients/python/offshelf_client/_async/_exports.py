@@ -1,0 +1,37 @@
+"""Heads as files: those that the service writes at once, and those that a worker has to make."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from offshelf_client import _io_async
+from offshelf_client._async._job import AsyncJob
+from offshelf_client._downloads import save
+from offshelf_client._models import job_of
+from offshelf_client._wire import Call, at, query, submission
+
+if TYPE_CHECKING:
+    from offshelf_client._async._transport import AsyncTransport
+    from offshelf_client._progress import ProgressOption
+
+# What takes a network to make, so it is a job.
+BY_A_WORKER: Final = ("onnx-full",)
+
+
+async def export(
+    transport: AsyncTransport,
+    head: str,
+    kind: str,
+    path: str | Path,
+    progress: ProgressOption,
+    timeout: float | None,  # noqa: ASYNC109  # the same name in the synchronous client
+) -> Path:
+    """Have the file made where that is a job, download it, and check its sha256."""
+    where = at("heads", head, "export")
+    if kind in BY_A_WORKER:
+        made = await transport.json(submission(where, {"format": kind}, None))
+        await AsyncJob(transport, job_of(made)).wait(progress=progress, timeout=timeout)
+    response = await transport.send(Call("GET", where, query(format=kind)))
+    return await _io_async.blocking(partial(save, response, Path(path)))

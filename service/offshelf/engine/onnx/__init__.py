@@ -1,0 +1,1 @@
+"""Networks, views and heads as ONNX graphs."""

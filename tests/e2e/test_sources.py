@@ -1,0 +1,48 @@
+"""Datasets that are registered where they are, through a real service."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+import offshelf_client as sdk
+from tests.e2e.pictures import write_digits
+from tests.serving import Service
+from tests.unit.pictures import DOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+
+
+def test_a_folder_of_the_service_s_machine_is_read_where_it_is(tmp_path: Path) -> None:
+    root = tmp_path / "allowed"
+    write_digits(root / "digits", 3)
+    broken = {"empty.png": b"", "text.png": b"no image", "cut.png": DOT[:20]}
+    (first, *_) = sorted((root / "digits").iterdir())
+    for name, data in broken.items():
+        (first / name).write_bytes(data)
+    settings = {"dataset_sources": str(root)}
+    with (
+        Service(tmp_path / "data", settings) as service,
+        sdk.Client(service.url) as client,
+    ):
+        with pytest.raises(sdk.InvalidParameterError, match="OFFSHELF_DATASET_SOURCES"):
+            client.datasets.register(str(tmp_path))
+        there = client.datasets.register(str(root / "digits")).dataset()
+        assert (there.copied, there.layout, there.version) == (False, "folder", 1)
+        assert {file.path for file in there.skipped} == {f"{first.name}/{name}" for name in broken}
+        uploaded = client.datasets.upload(root / "digits", name="same")
+        assert uploaded == there
+        job = client.feature_sets.create(there, taps="fc6").wait()
+        assert (job.status.done, job.status.failed) == (there.total, 0)
+        shutil.rmtree(root / "digits")
+        with pytest.raises(sdk.JobFailedError, match="there is no folder"):
+            client.datasets.register(str(root / "digits")).dataset()
+        with pytest.raises(sdk.InUseError):
+            client.datasets.delete(there)
+        client.datasets.delete(there, feature_sets=True)
+        assert client.datasets.list() == []
