@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,11 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from offshelf.api.services import OWNER
-from offshelf.datasets import records
-from offshelf.heads.features import load_feature_set, read_shards
-from offshelf.store import layout
-from offshelf.store.objects import ObjectStore
 from offshelf_client import Client, Timeout
 from tests.e2e.bad_images import BAD_IMAGES, GOOD_IMAGES
 from tests.e2e.pictures import varied
@@ -25,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from offshelf_client import Dataset, Job
+    from offshelf_client import Dataset, FeatureSet, Job
     from tests.serving import Service
 
 CLASSES: Final = 5
@@ -45,6 +39,8 @@ SETTINGS: Final = {
 }
 JOB_S: Final = 400.0
 SAME: Final = 1e-5
+# What is downloaded but the manifest, which tells when it was made.
+KINDS: Final = (".npy", ".safetensors", ".csv", ".jsonl")
 
 
 def write_mixed(folder: Path, good: int = GOOD) -> Path:
@@ -104,34 +100,22 @@ class Extracted:
         assert not differ
 
 
-def extracted(service: Service, job: Job) -> Extracted:
-    """Read what a job has made from the store of its service."""
-    folder = service.data_dir / "store"
-    if service.files != service.data_dir:  # on a disk that obstore cannot see
-        shutil.copytree(service.files / "store", folder, dirs_exist_ok=True)
-    store = ObjectStore.open(folder.as_uri())
-    found = load_feature_set(store, OWNER, job.result["feature_set"])
-    items = records.load(store, OWNER, found.dataset).items
-    rows: dict[str, np.ndarray] = {}
-    files: dict[str, bytes] = {}
-    for tap in found.fingerprints:
-        shelf = found.shelf(tap)
-        shards = list(read_shards(store, found.dataset, shelf, found.shards))
-        numbers = np.concatenate([shard.kept for shard in shards])
-        assert numbers.tolist() == found.kept, "rows are in the order of the items"
-        good = [shard.rows.reshape(len(shard.kept), -1) for shard in shards if len(shard.kept)]
-        rows[tap] = np.concatenate(good)
-        for index in range(found.shards):
-            key = layout.shard(found.dataset, shelf, index)
-            files[f"{tap}/{index}"] = store.get(key)
+def extracted(feature_set: FeatureSet, folder: Path) -> Extracted:
+    """Download a feature set and read its files."""
+    feature_set.download(folder, formats=["npy", "safetensors"])
+    items = feature_set.items(folder)
+    taps = feature_set.fingerprints
+    rows = {tap: np.array(feature_set.numpy(tap, folder)) for tap in taps}
+    kept = [item.index for item in items if item.row is not None]
+    assert list(feature_set.kept) == kept
     return Extracted(
         paths=[item.path for item in items],
         labels=[item.label for item in items],
-        kept=found.kept,
-        errors={number: (e.code, e.message) for number, e in found.errors.items()},
-        fingerprints=found.fingerprints,
-        rows=rows,
-        files=files,
+        kept=kept,
+        errors={item.index: (item.error.code, item.error.message) for item in items if item.error},
+        fingerprints=dict(taps),
+        rows={tap: values.reshape(len(kept), -1) for tap, values in rows.items()},
+        files={file.name: file.read_bytes() for file in folder.iterdir() if file.suffix in KINDS},
     )
 
 
@@ -154,7 +138,8 @@ class Extraction:
         """Wait for the end, check its counts, and read what it made."""
         status = job.wait(timeout=within_s).status
         assert status.done + status.failed == status.total == self.dataset.total, status
-        return extracted(self.service, job)
+        feature_set = self.client.feature_sets.get(job.result["feature_set"])
+        return extracted(feature_set, self.service.data_dir / "downloads" / job.id)
 
 
 @contextmanager
