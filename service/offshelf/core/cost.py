@@ -17,6 +17,8 @@ SPIKE: Final = 3.0
 GROWTH: Final = 2.0
 # Below this variance of the sizes, in inputs, their seconds make no line.
 SPREAD: Final = 0.05
+# So that 20 inputs that just fit are not 19.
+ROUNDING: Final = 1e-6
 
 
 class Cost:
@@ -24,9 +26,10 @@ class Cost:
 
     def __init__(self, inputs: int, seconds: float) -> None:
         self._weight = 1.0
+        self._off = 0.0
         self._largest = float(inputs)
         self._inputs, self._square = float(inputs), float(inputs) ** 2
-        self._seconds, self._product = seconds, inputs * seconds
+        self._seconds, self._product = max(seconds, 1e-9), inputs * seconds
 
     @classmethod
     def proportional(cls, seconds: float, inputs: int = 1) -> Self:
@@ -35,7 +38,9 @@ class Cost:
 
     def learn(self, inputs: int, seconds: float) -> None:
         """A batch of so many inputs took so long."""
-        seconds = min(seconds, SPIKE * self.seconds(inputs))
+        expected = self.seconds(inputs)
+        seconds = min(seconds, SPIKE * expected)
+        self._off = FORGET * self._off + (1 - FORGET) * abs(seconds / expected - 1)
         self._weight = FORGET * self._weight + 1
         self._largest = max(float(inputs), FORGET * self._largest)
         self._inputs = FORGET * self._inputs + inputs
@@ -49,16 +54,18 @@ class Cost:
         return base + slope * inputs
 
     def inputs_within(self, seconds: float) -> int:
-        """The largest batch that should take at most so long, of one input at least.
+        """The largest batch that takes at most so long, of one input at least.
 
-        It is not much larger than what has been tried; where all had one size, and had time to
-        spare, it is one larger, to find out.
+        As much as batches are off the line of late is left free. It is not much larger than what
+        has been tried; where all had one size, and had time to spare, it is one larger, to find
+        out.
         """
+        seconds /= 1 + self._off
         base, slope = self._line()
         fitting = (seconds - base) / slope if slope else math.inf
         if not self._varied() and self._seconds < seconds * self._weight:
             fitting = max(fitting, self._inputs / self._weight + 1)
-        return max(1, math.floor(min(fitting, GROWTH * self._largest)))
+        return max(1, math.floor(min(fitting, GROWTH * self._largest) + ROUNDING))
 
     def _line(self) -> tuple[float, float]:
         """Seconds of a batch as such, and of an input; neither is negative."""

@@ -43,8 +43,8 @@ def test_batches_come_to_fill_the_bound_and_hardly_exceed_it(
 def test_a_batch_of_one_is_no_trap() -> None:
     """30 ms for one input and 2 ms for each more: by the input, one would be all that fits."""
     _, sizes = driven(lambda n: 0.028 + 0.002 * n, first=1)
-    assert max(sizes) in {11, 12}
-    assert min(sizes[20:]) >= 10
+    assert max(sizes) in {10, 11, 12}
+    assert min(sizes[20:]) >= 9
 
 
 def test_single_inputs_beside_do_not_shrink_the_batches() -> None:
@@ -99,3 +99,14 @@ def test_seconds_lie_on_the_line() -> None:
     for inputs in (4, 8, 2, 6):
         cost.learn(inputs, 0.01 + 0.002 * inputs)
     assert cost.seconds(5) == pytest.approx(0.02)
+
+
+def test_where_the_seconds_vary_few_batches_exceed_the_bound() -> None:
+    chance, over = random.Random(0), 0
+    cost = Cost(4, 0.02)
+    for _ in range(400):
+        size = cost.inputs_within(BOUND_S)
+        seconds = (0.005 + 0.002 * size) * chance.uniform(0.7, 1.3)
+        over += seconds > BOUND_S
+        cost.learn(size, seconds)
+    assert over <= 400 // 4
