@@ -90,7 +90,7 @@ def decide(
     lane, key, company = queue[first].lane, queue[first].key, queue[first].company
     if company is not None:
         return Run(tuple(i for i, item in enumerate(queue) if item.company == company), lane)
-    bulk_limit = _bulk_inputs(policy, costs.get(key))
+    bulk_limit = _bulk_inputs(policy, lane, costs.get(key))
     chosen = _fill(queue, first, policy.max_inputs, bulk_limit)
     limit = bulk_limit if lane is Lane.BULK else policy.max_inputs
     full = sum(queue[i].inputs for i in chosen) >= limit
@@ -131,8 +131,13 @@ def _fill(
     return tuple(sorted(chosen))
 
 
-def _bulk_inputs(policy: Policy, cost: Cost | None) -> int:
-    """How many inputs a batch with bulk items may hold; a few until the cost is known."""
+def _bulk_inputs(policy: Policy, lane: Lane, cost: Cost | None) -> int:
+    """How many inputs a batch with bulk items may hold; a few until the cost is known.
+
+    Bulk items that ride along with interactive ones get half of the bound: whoever waits has
+    waited for a batch already, half of a bound on average.
+    """
     if cost is None:
         return min(8, policy.max_inputs)
-    return min(policy.max_inputs, cost.inputs_within(policy.bulk_bound_s))
+    bound_s = policy.bulk_bound_s if lane is Lane.BULK else policy.bulk_bound_s / 2
+    return min(policy.max_inputs, cost.inputs_within(bound_s))

@@ -40,9 +40,11 @@ def test_a_full_batch_does_not_linger() -> None:
     assert decide(bulk, 0, POLICY, ONE, {BULK: 5}) == Run(tuple(range(5)), BULK)
 
 
-def test_interactive_goes_first_and_bulk_fills_up_to_its_bound() -> None:
+def test_interactive_goes_first_and_bulk_fills_up_to_half_its_bound() -> None:
+    mixed = queue(*[(BULK, "a", 0.0)] * 8, (NOW, "a", 0.1))
+    assert decide(mixed, 0.1, POLICY, ONE) == Run((0, 8))
     mixed = queue(*[(BULK, "a", 0.0)] * 8, (NOW, "a", 0.1), (NOW, "a", 0.1))
-    assert decide(mixed, 0.1, POLICY, ONE) == Run((0, 1, 2, 8, 9))
+    assert decide(mixed, 0.1, POLICY, ONE) == Run((8, 9))
 
 
 def test_interactive_alone_may_exceed_the_bulk_bound() -> None:
