@@ -1,21 +1,24 @@
 """The head solver against scikit-learn: the same problems, in the same run, on the same cores.
 
 Features as a convolutional network's: correlated (a power-law spectrum), after a ReLU, two thirds
-zero, of unit length. A grid search is timed by a sample of its cells, each fitted by scikit-learn
-with its defaults on one core, and taken to run on all cores at once without loss; ours is the whole
-search and the refit, timed as it is. The objective of every sampled cell is printed for both, ours
-by our weights. scikit-learn's intercepts: LinearSVC regularises them, LogisticRegression does not.
-The ratio is given of wall time and of processor time: the latter hardly depends on what else runs.
-`python -m benchmarks.heads VOC SUN397` measures some of the problems, by the start of the name.
+zero, of unit length; or real ones from a file. A grid search is timed by a sample of its cells,
+each fitted by scikit-learn with its defaults on one core, in between the cells of ours, and taken
+to run on all cores at once without loss; ours is the whole search and the refit. The objective of
+every sampled cell is compared, ours by what the search says of it. scikit-learn's intercepts:
+LinearSVC regularises them, LogisticRegression does not. The ratio is given of wall time and of
+processor time: the latter depends less on what else runs.
+`python -m benchmarks.heads VOC SUN397` measures some of the problems, by the start of the name;
+`--features FILE.npz` (arrays `X`, and `t`: the classes, from 0) one more.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 import time
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -39,7 +42,8 @@ if TYPE_CHECKING:
 
 FOLDS: Final = 5
 CS: Final = tuple(np.logspace(-1, 3, 11).tolist())
-SAMPLED: Final = (1, 5, 9)  # of CS, on the first fold
+SAMPLED: Final = ((1, 0), (5, 2), (9, 4))  # of CS, and of the folds
+TURNS: Final = 3
 SINGLE_C: Final = CS[5]
 
 
@@ -68,11 +72,16 @@ class Taken:
     wall: float
     processor: float
 
+    def __add__(self, other: Taken) -> Taken:
+        return Taken(self.wall + other.wall, self.processor + other.processor)
+
+    def __sub__(self, other: Taken) -> Taken:
+        return Taken(self.wall - other.wall, self.processor - other.processor)
+
     @classmethod
     def since(cls, before: Taken) -> Taken:
         """What has passed."""
-        now = cls.now()
-        return cls(now.wall - before.wall, now.processor - before.processor)
+        return cls.now() - before
 
     @classmethod
     def now(cls) -> Taken:
@@ -87,10 +96,14 @@ def run() -> list[Row]:
 
 def measure(problem: Problem) -> Iterator[Row]:
     """Both losses."""
-    X, target = make(problem)
-    smooth = "logistic" if problem.labels else "softmax"
-    for loss in (smooth, "squared_hinge"):
-        yield from compare(problem, loss, X, target)
+    for compared in both_losses(problem.name, *make(problem)):
+        yield from compared.rows()
+
+
+def both_losses(what: str, X: NDArray[Any], target: NDArray[Any]) -> Iterator[Compared]:
+    """The smooth one, and the squared hinge."""
+    for loss in ("softmax" if target.ndim == 1 else "logistic", "squared_hinge"):
+        yield compare(what, loss, X, target)
 
 
 def make(problem: Problem) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -113,52 +126,81 @@ def make(problem: Problem) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     return X / np.linalg.norm(X, axis=1, keepdims=True), target
 
 
-def compare(problem: Problem, loss: str, X: NDArray[Any], target: NDArray[Any]) -> Iterator[Row]:
-    """A single fit, the choice of C and its sampled cells."""
+@dataclass(frozen=True)
+class Compared:
+    """One loss on one problem: times of a fit and of a search, and the worst sampled cell."""
+
+    what: str
+    fit: tuple[Taken, Taken]
+    choice: tuple[Taken, Taken]
+    worse: dict[float, float]
+
+    def rows(self) -> Iterator[Row]:
+        """One fit, the choice of C, the objectives."""
+        yield versus(f"{self.what}: one fit, C {SINGLE_C:.3g}", *self.fit)
+        yield versus(f"{self.what}: choice of C", *self.choice)
+        figure = ", ".join(f"{worse:+.1e} at C {C:.3g}" for C, worse in self.worse.items())
+        yield Row(f"{self.what}: our objective above theirs", max(self.worse.values()), figure)
+
+
+def compare(what: str, loss: str, X: NDArray[Any], target: NDArray[Any]) -> Compared:
+    """A single fit, and the choice of C."""
     intercept = "regularised" if loss == "squared_hinge" else "free"
     recipe = Recipe(loss, intercept=intercept)
-    what = f"{problem.name}, {'SVM' if loss == 'squared_hinge' else 'logistic regression'}"
-    yield single(what, recipe, X, target)
+    name = f"{what}, {'SVM' if loss == 'squared_hinge' else 'logistic regression'}"
+    choice, worse = search(recipe, X, target)
+    return Compared(name, single(recipe, X, target), choice, worse)
+
+
+def search(
+    recipe: Recipe, X: NDArray[Any], target: NDArray[Any]
+) -> tuple[tuple[Taken, Taken], dict[float, float]]:
+    """Times of the choice of C, ours and theirs, and how much worse our sampled cells are."""
     folds = stratified(target, FOLDS, 0)
-    cells: list[Cell] = []
-    before = Taken.now()
-    train_choosing(recipe, X, target, CS, folds, accuracy(target), progress=cells.append)
-    ours = Taken.since(before)
-    sampled = []
-    for index in SAMPLED:
-        rows_of_fold = folds[0][0]
-        taken, value = theirs(loss, X[rows_of_fold], target[rows_of_fold], CS[index], threads=1)
-        cell = next(cell for cell in cells if cell.fold == 0 and CS[index] == cell.C)
+    sampled: list[Taken] = []
+    worse: dict[float, float] = {}
+    paused = Taken(0.0, 0.0)
+
+    def sample(cell: Cell) -> None:
+        nonlocal paused
+        if (CS.index(cell.C), cell.fold) not in SAMPLED:
+            return
+        before = Taken.now()
+        rows = folds[cell.fold][0]
+        taken, value = theirs(recipe.loss, X[rows], target[rows], cell.C, threads=1)
         sampled.append(taken)
-        worse = cell.objective / value - 1
-        figure = f"{cell.objective:.6g} and {value:.6g} ({worse:+.1e})"
-        yield Row(f"{what}, C {CS[index]:.3g}: objective, ours and theirs", worse, figure)
-    fits = len(CS) * FOLDS + (FOLDS / (FOLDS - 1))
-    wall = float(np.mean([taken.wall for taken in sampled])) * fits / (os.cpu_count() or 1)
-    processor = float(np.mean([taken.processor for taken in sampled])) * fits
-    yield versus(f"{what}: choice of C", ours, Taken(wall, processor))
+        worse[cell.C] = cell.objective / value - 1
+        paused = paused + Taken.since(before)
+
+    before = Taken.now()
+    train_choosing(recipe, X, target, CS, folds, accuracy(target), progress=sample)
+    ours = Taken.since(before) - paused
+    fits = (len(CS) * FOLDS + FOLDS / (FOLDS - 1)) / len(sampled)
+    total = sum(sampled, Taken(0.0, 0.0))
+    cores = os.cpu_count() or 1
+    return (ours, Taken(total.wall * fits / cores, total.processor * fits)), worse
 
 
 def versus(what: str, ours: Taken, theirs: Taken) -> Row:
     """How many times faster ours is."""
-    ratio = theirs.wall / ours.wall
-    of_processor = theirs.processor / ours.processor
-    figure = f"{ours.wall:.1f} s and {theirs.wall:.0f} s: {ratio:.1f}x"
-    return Row(what, ratio, f"{figure} (processor time {of_processor:.1f}x)")
+    ratio, of_processor = theirs.wall / ours.wall, theirs.processor / ours.processor
+    wall = f"{ours.wall:.1f} s and {theirs.wall:.0f} s: {ratio:.1f}x"
+    processor = f"{ours.processor:.1f} s and {theirs.processor:.0f} s: {of_processor:.1f}x"
+    return Row(what, ratio, f"{wall} (processor time {processor})")
 
 
-def single(what: str, recipe: Recipe, X: NDArray[Any], target: NDArray[Any]) -> Row:
-    """One fit on all images, each with all cores, ours before and after theirs."""
+def single(recipe: Recipe, X: NDArray[Any], target: NDArray[Any]) -> tuple[Taken, Taken]:
+    """One fit on all images, each with all cores: the median of ours, before and after theirs."""
     ours = []
     other = Taken(0.0, 0.0)
-    for turn in range(3):
+    for turn in range(TURNS):
         before = Taken.now()
         train(recipe, X, target, SINGLE_C)
         ours.append(Taken.since(before))
-        if turn == 0:
+        if turn == TURNS // 2:
             other, _ = theirs(recipe.loss, X, target, SINGLE_C, threads=None)
-    median = sorted(ours, key=lambda taken: taken.wall)[1]
-    return versus(f"{what}: one fit, C {SINGLE_C:.3g}", median, other)
+    middle = np.median([(taken.wall, taken.processor) for taken in ours], axis=0)
+    return Taken(*middle.tolist()), other
 
 
 def theirs(
@@ -200,9 +242,29 @@ def accuracy(target: NDArray[Any]) -> Any:
     return Accuracy(target)
 
 
-if __name__ == "__main__":
-    keep_freed_memory()  # as in the process that trains heads
+def problems(names: list[str], features: str | None) -> Iterator[tuple[str, Any, Any]]:
+    """Name, features and targets of those that are asked for, of all without a word."""
+    if features:
+        with np.load(features) as file:
+            yield Path(features).stem, file["X"].astype(np.float32), file["t"].astype(np.int64)
     for problem in PROBLEMS:
-        if len(sys.argv) == 1 or problem.name.startswith(tuple(sys.argv[1:])):
-            for row in measure(problem):
+        if problem.name.startswith(tuple(names)) if names else not features:
+            yield (problem.name, *make(problem))
+
+
+def main() -> None:
+    """Print the rows as they come, with the machine's load."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("problems", nargs="*", help="the start of a name: Caltech, VOC, SUN397")
+    parser.add_argument("--features", help="an .npz with X (N, D) and t (N,)")
+    asked = parser.parse_args()
+    keep_freed_memory()  # as in the process that trains heads
+    for what, X, target in problems(asked.problems, asked.features):
+        for compared in both_losses(what, X, target):
+            for row in compared.rows():
                 print(f"{row.what}: {row.figure}", flush=True)
+            print(f"(load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

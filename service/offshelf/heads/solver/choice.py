@@ -25,15 +25,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from offshelf.heads.solver.design import Design, Intercept
-    from offshelf.heads.solver.newton import Rules
+    from offshelf.heads.solver.newton import Minimum, Rules
     from offshelf.heads.solver.spaces import Space
     from offshelf.heads.solver.task import Task
 
 # In the search smooth losses need so many times the tolerance only: a third fewer products, and
 # objectives that are still within 5e-6 (measured). The head itself is trained to the tolerance.
 LOOSER: Final = 10.0
-# How far a path goes on, of what its last step would make it.
-CAREFUL: Final = 0.7
 SMOOTH: Final = ("softmax", "logistic")
 
 
@@ -93,21 +91,26 @@ class Search:
         for number, fold in enumerate(self._folds if new else ()):
             space = self._design.space(fold.train)
             task = self._task.rows(fold.train).without_single_sided()
+            held_out = self._design.held_out(fold.held_out, fold.train)
             past: list[tuple[float, Point]] = []
             for C in new:
-                point = self._fit(C, number, space, task, _guess(task, past, C))
-                past = [*past[-1:], (C, point)]
-                self._add(C, fold, point)
+                found = self._fit(C, space, task, _guess(task, past, C))
+                past = [*past[-1:], (C, found.point)]
+                self._add(C, fold, found.point)
+                self._judge(C, number, found, held_out(found.point.v))
         self._known.update(new)
 
-    def _fit(self, C: float, number: int, space: Space, task: Task, start: Point | None) -> Point:
-        rules, fold = rules_for(self._rules, self._intercept), self._folds[number]
+    def _fit(self, C: float, space: Space, task: Task, start: Point | None) -> Minimum:
+        rules = rules_for(self._rules, self._intercept)
         if task.loss in SMOOTH:
             rules = replace(rules, tol=LOOSER * rules.tol)
-        found = task.minimise(space, task.weight.new_tensor([C]), start, rules)
-        point = found.point
-        scores = self._design.held_out_scores(fold.held_out, fold.train, point.v) + point.bias
-        score = self._scorer(fold.held_out.cpu().numpy(), scores.flatten(1).cpu().numpy())
+        return task.minimise(space, task.weight.new_tensor([C]), start, rules)
+
+    def _judge(self, C: float, number: int, found: Minimum, scores: Tensor) -> None:
+        """Write down how it went, by the scores (M, P, K) of the held-out images."""
+        scores = (scores + found.point.bias).flatten(1)
+        held_out = self._folds[number].held_out.cpu().numpy()
+        score = self._scorer(held_out, scores.cpu().numpy())
         cell = Cell(
             C,
             number,
@@ -119,7 +122,6 @@ class Search:
         )
         self.cells.append(cell)
         self._progress(cell)
-        return point
 
     def _add(self, C: float, fold: Fold, point: Point) -> None:
         """Keep what the folds found, added up: of each image the coefficients that it got."""
@@ -173,13 +175,13 @@ class Search:
 def _guess(task: Task, past: list[tuple[float, Point]], C: float) -> Point | None:
     """Where the minimum for C may be, by the last two Cs of a path.
 
-    Smooth losses go on as they went, nearly in proportion to log C (measured: a fifth fewer
-    products); of the hinges' minima the last is the better guess.
+    Smooth losses go on as they went, in proportion to log C (measured: a third fewer products);
+    of the hinges' minima the last is the better guess.
     """
     if len(past) < 2 or task.loss not in SMOOTH:
         return past[-1][1] if past else None
     (first, a), (second, b) = past
-    ahead = min(CAREFUL * math.log(C / second) / math.log(second / first), 1.0)
+    ahead = min(math.log(C / second) / math.log(second / first), 1.0)
     away = Point(b.v - a.v, b.scores - a.scores, b.bias - a.bias)
     return b.moved(away, torch.full_like(b.bias[:, 0], ahead))
 

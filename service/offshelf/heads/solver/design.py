@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
 from offshelf.errors import InvalidParameter
-from offshelf.heads.solver.products import cross, gram
+from offshelf.heads.solver.products import Product, cross, gram
 from offshelf.heads.solver.spaces import FeatureSpace, GramSpace
 
 if TYPE_CHECKING:
@@ -98,14 +98,14 @@ class Design:
     def _space(self) -> Space:
         return GramSpace(self._gram) if self.on_gram_side else FeatureSpace(self.X)
 
-    def held_out_scores(self, rows: Tensor, trained: Tensor, v: Tensor) -> Tensor:
-        """Scores (M, P, K), without intercept, of the images `rows` by a solution on `trained`."""
-        flat = v.reshape(len(v), -1)
+    def held_out(self, rows: Tensor, trained: Tensor) -> Product:
+        """Makes scores (M, P, K), without intercept, of the images `rows` of what `trained` gave.
+
+        A solution on the images `trained` is what it multiplies.
+        """
         if self.on_gram_side:
-            scores = self._clean_gram[rows[:, None], trained] @ flat
-        else:
-            scores = (self.X if self.clean is None else self.clean)[rows] @ flat
-        return scores.reshape(len(rows), *v.shape[1:])
+            return Product(self._clean_gram[rows[:, None], trained])
+        return Product((self.X if self.clean is None else self.clean)[rows])
 
     def weights(self, v: Tensor) -> Tensor:
         """The weights (D, P, K) that a solution on all images stands for."""

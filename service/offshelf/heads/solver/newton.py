@@ -37,6 +37,8 @@ SEARCH: Final = 0.25
 SEARCH_STEPS: Final = 12
 # So many Newton steps in a row that gain nothing: the digits of the precision are used up.
 STALLED: Final = 3
+# A step that gains less of the objective leaves the curvature nearly as it was.
+STALE: Final = 1e-3
 TINY: Final = 1e-30
 
 
@@ -142,8 +144,10 @@ class _Run:
         self.value = self._value()
         self.objective, self.gap = self.value.clone(), torch.zeros_like(self.value)
         self.idle = torch.zeros_like(self.problems)
-        self.downhill = start
+        self.downhill = self.scaled_downhill = start
+        self.norm = self.value
         self.scale: Preconditioner | None = None
+        self.stale = True
         self.newton = self.products = 0
 
     def _value(self) -> Tensor:
@@ -157,12 +161,14 @@ class _Run:
         v = -(self.point.v + self.space.adjoint(slope))
         bias = -(self.rules.penalty * self.point.bias + slope.sum(0)) * self.rules.intercept
         self.downhill = Point(v, self.space.scores(v), bias)
-        self.scale = Preconditioner.of(
-            self.space,
-            self.loss.diagonal(self.local),
-            self.rules.penalty,
-            intercept=self.rules.intercept,
-        )
+        if self.stale:
+            self.scale = Preconditioner.of(
+                self.space,
+                self.loss.diagonal(self.local),
+                self.rules.penalty,
+                intercept=self.rules.intercept,
+            )
+        self.scaled_downhill, self.norm = self.scaled(self.downhill)
         self.products += 1
 
     def scaled(self, residual: Point) -> tuple[Point, Tensor]:
@@ -173,8 +179,10 @@ class _Run:
         return point, norm + (residual.bias * point.bias).sum(1)
 
     def steepness(self) -> Tensor:
-        """The squared norm of the gradient (P,), by the preconditioner: about twice the gap."""
-        return self.scaled(self.downhill)[1]
+        """The squared norm of the gradient (P,), by the preconditioner: twice the gap, or more."""
+        assert self.scale is not None  # noqa: S101 - `descend` sets it
+        withheld = self.scale.withheld(self.downhill.v, self.downhill.scores)
+        return self.norm + withheld.reshape(self.downhill.bias.shape).sum(1)
 
     def newton_step(self) -> Step:
         """By direct solves where they are cheaper."""
@@ -202,6 +210,7 @@ class _Run:
         before = self.value
         self.point, self.local = search(self, step)
         self.value = self._value()
+        self.stale = bool((before - self.value > STALE * before).any())
         idle = before - self.value <= 2 * torch.finfo(before.dtype).eps * before
         self.idle = torch.where(idle, self.idle + 1, 0)
 
@@ -220,6 +229,7 @@ class _Run:
             self.idle[keep],
         )
         self.point, self.downhill = self.point.take(keep), self.downhill.take(keep)
+        self.scaled_downhill, self.norm = self.scaled_downhill.take(keep), self.norm[keep]
         if self.scale:
             self.scale = self.scale.take(keep, self.point.bias.shape[1])
         self.loss = self.loss.take(keep)
@@ -233,8 +243,7 @@ def conjugate_gradients(run: _Run) -> Step:
     Its residual's squared norm by the preconditioner tells, about twice, what that is.
     """
     space, rules, loss = run.space, run.rules, run.loss
-    residual = run.downhill
-    direction, norm = run.scaled(residual)
+    residual, direction, norm = run.downhill, run.scaled_downhill, run.norm
     move = Point(*(torch.zeros_like(part) for part in (residual.v, residual.scores, residual.bias)))
     gain, enough = torch.zeros_like(norm), 0.1 * rules.tol * run.value
     finished = norm <= 0
@@ -248,6 +257,9 @@ def conjugate_gradients(run: _Run) -> Step:
         move = move.moved(direction, length)
         brought = length * norm
         gain = gain + brought
+        finished = finished | (count * brought <= FORCING * gain)
+        if finished.all():
+            return Step(move, gain, brought, count - 1)
         image = direction.v + space.adjoint(bent)
         v = torch.addcmul(residual.v, -length[:, None], image)
         bias = rules.penalty * direction.bias + bent.sum(0)
@@ -255,7 +267,7 @@ def conjugate_gradients(run: _Run) -> Step:
         residual = Point(v, space.scores(v), bias)
         before = norm
         scaled, norm = run.scaled(residual)
-        finished = finished | (count * brought <= FORCING * gain) | (norm <= enough)
+        finished = finished | (norm <= enough)
         if finished.all():
             break
         direction = scaled.moved(direction, norm / (before + TINY))
