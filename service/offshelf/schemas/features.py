@@ -33,9 +33,10 @@ ViewText = Annotated[
         description="How an image becomes network inputs. `center`: the weights' preset; `warp`: "
         "DeCAF's, aspect ignored; `squash`: straight to the input size; `five_crop`; `ten_crop`: "
         "with mirrors; `multi_scale:256,384`: centre crops at short sides; `dense:256,384`: whole "
-        "images, the network run convolutionally and its maps pooled; `razavian` or "
-        "`razavian:DEG`: 16 crops and rotations. Changes follow: `+hflip`, `+vflip`, "
-        "`+rotate:DEG` of the image, `+mirror`: the mirrored copy of every input as well.",
+        "images, the network run convolutionally and its maps pooled; `maps:300,600`: so, a "
+        "feature of each box; `razavian` or `razavian:DEG`: 16 crops and rotations. "
+        "Changes follow: `+hflip`, `+vflip`, `+rotate:DEG` of the image, `+mirror`: "
+        "the mirrored copy of every input as well.",
         examples=["center", "ten_crop", "dense:256,384,512+mirror"],
     ),
     canonical(canonical_view),
