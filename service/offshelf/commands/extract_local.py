@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from offshelf.core.jobs import Job
     from offshelf.datasets.interface import ImportLimits
+    from offshelf.schemas.datasets import DatasetHead
     from offshelf.settings import Settings
     from offshelf.store.interface import Store
     from offshelf_client._progress import Show
@@ -81,10 +82,10 @@ def _dataset(store: Store, sources: Sources, settings: Settings, source: Path, o
             pass  # the store was removed meanwhile
     made = _imported(store, sources, limits_of(settings), source)
     state.with_dataset(PRIVATE, images, made).write(output)
-    return made
+    return made.id
 
 
-def _imported(store: Store, sources: Sources, limits: ImportLimits, source: Path) -> str:
+def _imported(store: Store, sources: Sources, limits: ImportLimits, source: Path) -> DatasetHead:
     """The images of a folder stay where they are; those of an archive are copied."""
     wanted = Wanted(OWNER, source.name.split(".")[0], time.time(), layout=FOLDER)
     if source.is_dir():
@@ -94,7 +95,7 @@ def _imported(store: Store, sources: Sources, limits: ImportLimits, source: Path
     else:
         with source.open("rb") as file:
             head, _ = import_dataset(store, Archive(file, limits), wanted, limits)
-    return head.id
+    return head
 
 
 def _write(
