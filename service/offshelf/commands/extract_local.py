@@ -69,7 +69,9 @@ def extract_local(
 
 
 def _tell(show: Show, job: Job) -> None:
-    show(Progress(job.stage or job.state, job.done + job.failed, job.total or None, job.failed))
+    ended = job.done + job.failed
+    pace: dict[str, Any] = {"per_s": job.images_per_s, "left_s": job.left_s}
+    show(Progress(job.stage or job.state, ended, job.total or None, job.failed, **pace))
 
 
 def _dataset(store: Store, sources: Sources, settings: Settings, source: Path, output: Path) -> str:
