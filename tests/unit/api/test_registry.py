@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offshelf.api.routes import registry
 from offshelf.core.jobs import JobState
 from offshelf.heads.exports import safetensors_file
 from offshelf.schemas.registry import ExportRecord
@@ -119,7 +118,7 @@ async def test_a_head_is_downloaded_with_its_digest(kind: str, http: httpx.Async
 
 @pytest.mark.usefixtures("flowers")
 async def test_what_a_worker_makes_is_asked_for_then_downloaded(
-    http: httpx.AsyncClient, ports: Ports, monkeypatch: pytest.MonkeyPatch
+    http: httpx.AsyncClient, ports: Ports
 ) -> None:
     early = await http.get("/v1/heads/flowers/export?format=onnx-full")
     assert (early.status_code, "POST" in early.json()["detail"]) == (404, True)
@@ -141,10 +140,12 @@ async def test_what_a_worker_makes_is_asked_for_then_downloaded(
     ports.store.put_new(key, content)
     key = layout.head_export("default", "head-2", "onnx-full")
     ports.store.put_new(key, record.model_dump_json().encode())
-    monkeypatch.setattr(registry, "CHUNK_BYTES", 1000)
     answer = await http.get("/v1/heads/flowers/export?format=onnx-full")
     assert (answer.status_code, answer.content) == (200, content)
     assert answer.headers["etag"] == f'"{record.sha256}"'
+    path, headers = "/v1/heads/flowers:2/export?format=onnx-full", {"Range": "bytes=5000-5002"}
+    part = await http.get(path, headers=headers)
+    assert (part.status_code, part.content) == (206, content[5000:5003])
     ports.jobs.advance(job["id"], JobState.RUNNING)
     result = {"export": "head-2", **record.model_dump()}
     ports.jobs.advance(job["id"], JobState.SUCCEEDED, result=result)
