@@ -49,6 +49,19 @@ async def test_heads_are_named_everywhere(http: httpx.AsyncClient, ports: Ports)
 
 
 @pytest.mark.usefixtures("flowers")
+async def test_a_head_is_named_after_its_training(http: httpx.AsyncClient) -> None:
+    named = await http.put("/v1/heads/head-3/name", json={"name": "flowers"})
+    assert (named.json()["id"], named.json()["version"]) == ("head-3", 3)
+    assert (await http.get("/v1/heads/flowers")).json() == named.json()
+    assert len((await http.get("/v1/heads?name=flowers")).json()["items"]) == 3
+    for ref, name, why in (("flowers:1", "birds", "keeps that name"), ("head-3", "", "keeps")):
+        refused = await http.put(f"/v1/heads/{ref}/name", json={"name": name})
+        assert (refused.status_code, why in refused.json()["detail"]) == (422, True)
+    refused = await http.get("/v1/heads?name=two+words")
+    assert (refused.status_code, "a head's name" in refused.json()["detail"]) == (422, True)
+
+
+@pytest.mark.usefixtures("flowers")
 async def test_lists_take_filters(http: httpx.AsyncClient) -> None:
     await http.put("/v1/heads/flowers:1/tags/prod")
 

@@ -391,6 +391,14 @@ def test_heads_are_compared(fake: FakeService) -> None:
     assert json.loads(run("heads", "compare", "h1", "h2", "--json").stdout)["fair"] is True
 
 
+def test_a_head_is_named(fake: FakeService) -> None:
+    fake.routes["PUT", "/v1/heads/h1/name"] = lambda request: httpx.Response(
+        200, json=head_card() | json.loads(request.content) | {"version": 4}
+    )
+    told = run("heads", "name", "h1", "flowers")
+    assert told.stdout == "h1 is flowers:4\n", told.output
+
+
 def test_heads_are_exported(fake: FakeService, tmp_path: Path) -> None:
     sha256 = hashlib.sha256(b"weights").hexdigest()
     fake.routes["GET", "/v1/heads/h1/export"] = lambda _: httpx.Response(

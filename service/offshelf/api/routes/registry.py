@@ -30,6 +30,7 @@ from offshelf.schemas.registry import (
     ExportRecord,
     ExportRequest,
     HeadComparison,
+    Naming,
 )
 from offshelf.store import layout
 from offshelf.store.interface import Store
@@ -69,6 +70,18 @@ def compare_heads(
     a, b = (names.resolve(services.store, OWNER, one) for one in head)
     chance = significance(services.store, a, b)
     return compared(a, b).model_copy(update={"significance": chance})
+
+
+@router.put(
+    "/{head}/name",
+    summary="Name a head",
+    operation_id="name_head",
+    responses=problems(404, 422, 503),
+)
+def put_name(head: HeadName, wanted: Naming, services: ServicesOf) -> Head:
+    """Make a head that was trained without a name the next version of one; it keeps that name."""
+    card = names.resolve(services.store, OWNER, head)
+    return listing.tagged(services.store, names.give(services.store, card, wanted.name))
 
 
 @router.put(
