@@ -17,9 +17,12 @@ import sklearn.metrics as skm
 from PIL import Image
 
 from offshelf.api.app import create_app
+from offshelf.core.scoring import reliability
 from offshelf.datasets.sources import Sources
+from offshelf.heads import names
 from offshelf.schemas.datasets import DatasetItem
 from offshelf.schemas.heads import ProtocolReport, PublishedRow
+from offshelf.schemas.learning import Calibration
 from offshelf.schemas.reports import HeadReport, LowShotCurve, LowShotPoint, Spread
 from offshelf.store import layout
 from tests.unit.api.report.made import (
@@ -137,6 +140,25 @@ async def test_a_logistic_head_has_its_own_probabilities(
     for miss in told["test"]["hardest"]:
         assert miss["probability"] == pytest.approx(sure[miss["number"]], abs=1e-6)
     assert told["reliability_missing"] == ""
+
+
+async def test_the_report_says_which_calibration_its_probabilities_are_of(
+    http: httpx.AsyncClient, ports: Ports
+) -> None:
+    """And that is the one that is drawn, referred to by the head's name and version."""
+    made = of_classes()
+    figures = dict.fromkeys(("ece_before", "ece_after", "nll_before", "nll_after"), 0.1)
+    cooled = Calibration(method="temperature", temperature=0.2, held_out="5 folds", images=9,
+                         **figures)  # fmt: skip
+    put_head(ports.store, NAMES, made, calibration=cooled, name="ants", version=1)
+    assert names.claim(ports.store, "default", "ants", "h1") == 1
+    told = (await http.get("/v1/heads/ants:1/report")).json()["reliability"]
+    exp = np.exp(made.scores.astype(np.float64) / 0.2)
+    sure = exp / exp.sum(axis=1, keepdims=True)
+    assert told["by"] == "temperature"
+    assert told["ece"] == pytest.approx(reliability(made.truth, sure).ece, abs=1e-6)
+    answer = await http.get("/v1/heads/ants/report?format=html")
+    assert "calibrated on 5 folds of the training side (temperature)" in answer.text
 
 
 async def test_labels_have_precisions_and_the_ends_of_their_rankings(
