@@ -76,6 +76,8 @@ def list_heads(
     tag: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Page[Head]:
     """All heads, or those of a name, dataset, kind and tag, by id."""
+    if name:
+        names.check_name(name)
     wanted = listing.Wanted(name, dataset, kind, tag)
     found, more = listing.page(services.store, OWNER, wanted, after, limit)
     return Page(items=found, has_more=more, after=found[-1].id if more else None)
