@@ -260,7 +260,9 @@ async def test_a_name_will_do_wherever_an_id_does(
         for route in ("/v1/feature-sets", "/v1/heads"):
             job = await http.post(route, json={"dataset": name, "taps": ["fc7"]})
             assert (job.status_code, job.json()["params"]["dataset"]) == (202, meant["id"])
-    assert (await http.post("/v1/heads", json={"dataset": "dogs", "taps": ["fc7"]})).status_code == 404
+    assert (
+        await http.post("/v1/heads", json={"dataset": "dogs", "taps": ["fc7"]})
+    ).status_code == 404
 
 
 async def test_images_of_a_source_are_added_by_a_job(
