@@ -15,7 +15,7 @@ from offshelf.api.features import Extraction
 from offshelf.api.images import read_upload
 from offshelf.api.limits import admit_job
 from offshelf.api.openapi import problems
-from offshelf.api.pages import After, HeadName, Limit, check_id
+from offshelf.api.pages import After, HeadName, Limit
 from offshelf.api.routes.features import counted, limits_of
 from offshelf.api.routes.jobs import IdempotencyKey
 from offshelf.api.services import (
@@ -58,9 +58,10 @@ def post_head(
     """Queue a job that extracts what is missing and trains; `Location` says where to watch it."""
     if wanted.name:
         names.check_name(wanted.name)
-    dataset = records.load_head(services.store, OWNER, check_id("dataset", wanted.dataset))
+    dataset = records.find(services.store, OWNER, wanted.dataset)
     admit_job(services, settings, dataset.total)
-    job = submit(services, HEAD, wanted.model_dump(mode="json"), key, dataset.total)
+    params = wanted.model_dump(mode="json") | {"dataset": dataset.id}
+    job = submit(services, HEAD, params, key, dataset.total)
     response.headers["Location"] = job_path(job)
     return job_body(job)
 
