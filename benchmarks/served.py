@@ -127,15 +127,15 @@ def load(service: Service, jpeg: bytes, clients: int, each: int) -> tuple[float,
 class Caller:
     """A client on one kept connection that costs next to nothing: it shares the server's cores."""
 
-    def __init__(self, port: int, jpeg: bytes) -> None:
+    def __init__(self, port: int, jpeg: bytes, backbone: str = BACKBONE) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         self._jpeg = jpeg
+        self._path = f"/v1/features?backbone={backbone}&weights={WEIGHTS}&taps=logits"
 
     def ask(self) -> None:
         """Post the image and read its logits."""
-        path = f"/v1/features?backbone={BACKBONE}&weights={WEIGHTS}&taps=logits"
         headers = {"Content-Type": "image/jpeg", "Accept": "application/x-npy"}
-        self._connection.request("POST", path, self._jpeg, headers)
+        self._connection.request("POST", self._path, self._jpeg, headers)
         answer = self._connection.getresponse()
         body = answer.read()
         assert answer.status == 200, body

@@ -8,15 +8,18 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import httpx
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
+
+    from prometheus_client.samples import Sample
 
 START_S: Final = 90.0
 T = TypeVar("T")
@@ -28,6 +31,19 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+# What lets a process have file systems of its own without being root (Linux).
+OWN_DISKS: Final = ("unshare", "--user", "--map-root-user", "--mount")
+
+
+def can_have_own_disk() -> bool:
+    """Whether this machine lets it."""
+    command = [*OWN_DISKS, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def eventually(ask: Callable[[], T], what: str, within_s: float = 60.0) -> T:
@@ -42,11 +58,15 @@ def eventually(ask: Callable[[], T], what: str, within_s: float = 60.0) -> T:
 
 @dataclass
 class Service:
-    """One `offshelf serve` with a data directory of its own; a context manager."""
+    """One `offshelf serve` with a data directory of its own; a context manager.
+
+    With `disk_mb` that directory is a disk of that size, in memory, which its processes alone see.
+    """
 
     data_dir: Path
     settings: dict[str, Any] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
+    disk_mb: int | None = None
 
     def __enter__(self) -> Self:
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -58,7 +78,7 @@ class Service:
         environment |= {f"OFFSHELF_{name.upper()}": str(v) for name, v in wanted.items()}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "offshelf.cli", "serve"],
+                [*self._on_own_disk(), sys.executable, "-m", "offshelf.cli", "serve"],
                 env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -80,6 +100,20 @@ class Service:
             self.process.kill()
             self.process.wait()
             raise
+
+    def _on_own_disk(self) -> list[str]:
+        """What to put before a command so that it runs with the disk of `disk_mb`, if any."""
+        if self.disk_mb is None:
+            return []
+        mount = f'mount -t tmpfs -o size={self.disk_mb}m tmpfs "$0" && exec "$@"'
+        return [*OWN_DISKS, "sh", "-c", mount, str(self.data_dir)]
+
+    @property
+    def files(self) -> Path:
+        """The data directory as its processes see it."""
+        if self.disk_mb is None:
+            return self.data_dir
+        return Path(f"/proc/{self.process.pid}/root{self.data_dir.absolute()}")
 
     @property
     def url(self) -> str:
@@ -118,11 +152,38 @@ class Service:
 
     def metrics(self) -> dict[str, float]:
         """Every sample of /metrics, summed over its labels."""
+        totals: dict[str, float] = {}
+        for sample in self.samples():
+            totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
+        return totals
+
+    def samples(self) -> list[Sample]:
+        """Every sample of /metrics, with its labels."""
         from prometheus_client.parser import text_string_to_metric_families
 
-        totals: dict[str, float] = {}
         text = httpx.get(f"{self.url}/metrics", timeout=10).text
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
-        return totals
+        families = text_string_to_metric_families(text)
+        return [sample for family in families for sample in family.samples]
+
+    @contextmanager
+    def another_worker(self, settings: Mapping[str, Any] | None = None) -> Iterator[int]:
+        """The pid of a second `offshelf worker` on the same queue and store; stopped at the end.
+
+        `settings` are those that are its own.
+        """
+        api = psutil.Process(self.pid_of("api"))
+        inherited = {k: v for k, v in api.environ().items() if k.startswith("OFFSHELF_")}
+        del inherited["OFFSHELF_PARENT_PID"]
+        own = {f"OFFSHELF_{name.upper()}": str(value) for name, value in (settings or {}).items()}
+        with (self.data_dir / "second.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "offshelf.cli", "worker"],
+                env={**os.environ, **inherited, **own},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
+            assert process.wait(60) == 0

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,7 +20,6 @@ from tests.e2e.pictures import varied, write_digits
 from tests.serving import Service, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
@@ -82,27 +78,6 @@ def resident(service: Service) -> list[str]:
     return [body["name"] for body in bodies for _ in body["resident"]]
 
 
-@contextmanager
-def another_worker(service: Service, weights: Path) -> Iterator[int]:
-    """A second `offshelf worker` for a service, with its own folder of weights; its pid."""
-    api = psutil.Process(service.pid_of("api"))
-    inherited = {k: v for k, v in api.environ().items() if k.startswith("OFFSHELF_")}
-    del inherited["OFFSHELF_PARENT_PID"]
-    environment = {**os.environ, **inherited, "OFFSHELF_WEIGHTS_DIR": str(weights)}
-    with (service.data_dir / "second.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "offshelf.cli", "worker"],
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        yield process.pid
-    finally:
-        process.terminate()
-        assert process.wait(60) == 0
-
-
 def test_work_goes_to_the_worker_that_has_the_weights(tmp_path: Path) -> None:
     weights, empty = tmp_path / "weights", tmp_path / "none"
     for folder in (weights, empty):
@@ -125,7 +100,7 @@ def test_work_goes_to_the_worker_that_has_the_weights(tmp_path: Path) -> None:
             dataset = client.datasets.upload(tmp_path / "digits")
             with pytest.raises(JobFailedError, match="no weights for squeezenet1_0"):
                 client.feature_sets.create(dataset, backbone="squeezenet1_0").wait(timeout=60)
-            with another_worker(service, weights) as pid:
+            with service.another_worker({"weights_dir": weights}) as pid:
                 eventually(lambda: len(client.health()["workers"]) == 2, "both workers are there")
                 check_that_all_is_served(client, dataset, pid)
     finally:
@@ -178,7 +153,7 @@ def test_missing_other_weights_keep_nobody_from_the_own_ones(tmp_path: Path) -> 
     with (
         Service(tmp_path / "data", settings) as service,
         Client(service.url) as client,
-        another_worker(service, weights),
+        service.another_worker({"weights_dir": weights}),
     ):
         eventually(lambda: len(client.health()["workers"]) == 2, "both workers are there")
         ask = partial(client.features, varied(4), backbone="mobilenet_v2", taps="logits")

@@ -216,7 +216,7 @@ async def _from_body(request: Request, name: str | None, limits: UploadLimits) -
 def _size_error(size: int, limits: UploadLimits) -> ErrorInfo | None:
     if size > limits.image_bytes:
         return ErrorInfo.of(_over(limits))
-    return ErrorInfo.of(InvalidImage("the image is empty")) if size <= 0 else None
+    return ErrorInfo.of(InvalidImage("the image is empty (0 bytes)")) if size <= 0 else None
 
 
 def _over(limits: UploadLimits) -> OffshelfError:

@@ -2,7 +2,7 @@
 
 Interactive items go first. Bulk items fill what is left of a batch, and once in `starve_s` they
 get a batch of their own if they wait that long, so that neither lane can starve the other. A
-batch that holds bulk items is bounded in time (`bulk_bound_s`, by the measured cost of an item),
+batch that holds bulk items is bounded in time (`bulk_bound_s`, by what batches were seen to cost),
 because an interactive item that arrives meanwhile must wait for its end.
 """
 
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
+
+    from offshelf.core.cost import Cost
 
 
 class Lane(IntEnum):
@@ -70,15 +72,15 @@ def decide(
     queue: Sequence[Waiting],
     now_s: float,
     policy: Policy,
-    seconds_per_input: Mapping[Hashable, float],
+    costs: Mapping[Hashable, Cost],
     coming: Mapping[Lane, int] | None = None,
     bulk_turn_s: float = -math.inf,
 ) -> Decision:
     """Choose the next batch from `queue` (in order of arrival).
 
-    `seconds_per_input` has the measured cost of one input for the keys that ran before. `coming`
-    counts items that are being decoded, by lane: only while there are any of the lane is it worth
-    lingering for a fuller batch, so an idle server answers a lone request at once.
+    `costs` has what is known of the keys that ran before. `coming` counts items that are being
+    decoded, by lane: only while there are any of the lane is it worth lingering for a fuller
+    batch, so an idle server answers a lone request at once.
     `bulk_turn_s` is when the last batch ended that was bulk's turn. A single item above a limit
     runs alone.
     """
@@ -88,7 +90,7 @@ def decide(
     lane, key, company = queue[first].lane, queue[first].key, queue[first].company
     if company is not None:
         return Run(tuple(i for i, item in enumerate(queue) if item.company == company), lane)
-    bulk_limit = _bulk_inputs(policy, seconds_per_input.get(key))
+    bulk_limit = _bulk_inputs(policy, lane, costs.get(key))
     chosen = _fill(queue, first, policy.max_inputs, bulk_limit)
     limit = bulk_limit if lane is Lane.BULK else policy.max_inputs
     full = sum(queue[i].inputs for i in chosen) >= limit
@@ -129,8 +131,13 @@ def _fill(
     return tuple(sorted(chosen))
 
 
-def _bulk_inputs(policy: Policy, cost_s: float | None) -> int:
-    """How many inputs a batch with bulk items may hold; a few until the cost is known."""
-    if cost_s is None:
+def _bulk_inputs(policy: Policy, lane: Lane, cost: Cost | None) -> int:
+    """How many inputs a batch with bulk items may hold; a few until the cost is known.
+
+    Bulk items that ride along with interactive ones get half of the bound: whoever waits has
+    waited for a batch already, half of a bound on average.
+    """
+    if cost is None:
         return min(8, policy.max_inputs)
-    return max(1, min(policy.max_inputs, int(policy.bulk_bound_s / max(cost_s, 1e-9))))
+    bound_s = policy.bulk_bound_s if lane is Lane.BULK else policy.bulk_bound_s / 2
+    return min(policy.max_inputs, cost.inputs_within(bound_s))

@@ -58,5 +58,8 @@ class ImageReader:
                 public=f"a worker may not read where the dataset was registered; see {SETTING}",
             ) from error
         if not self._sources.has(item.source):
-            raise DependencyError(f"the folder that holds {item.source!r} is not there")
+            raise DependencyError(
+                f"the folder that holds {item.source!r} is not there",
+                public="the place where the dataset was registered is not there now",
+            )
         return source.read(item.bytes)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 
 from offshelf.core.batching import Decision, Lane, Policy, Run, Waiting, decide
+from offshelf.core.cost import Cost
 from offshelf.engine.interface import Features, Inputs, Output, Resident
 from offshelf.engine.observer import Observer, Unobserved
 from offshelf.errors import DeadlineExceeded, DeviceLost, WorkerError
@@ -29,8 +30,6 @@ log = logging.getLogger(__name__)
 
 Rows: TypeAlias = dict[Output, Features]
 
-# Weight of the latest run in the measured cost of an input.
-_LATEST: Final = 0.3
 # Costs are kept for so many keys; older ones are measured anew.
 _MAX_COSTS: Final = 256
 
@@ -123,7 +122,7 @@ class Batcher:
         self._coming: Counter[Lane] = Counter()
         self._turn = Lane.INTERACTIVE
         self._bulk_turn_s = -math.inf
-        self._costs: dict[Hashable, float] = {}
+        self._costs: dict[Hashable, Cost] = {}
         self._refusal: str | None = None
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
         self._thread.start()
@@ -274,13 +273,17 @@ class Batcher:
             if output not in rows or len(rows[output]) != len(batch):
                 count = len(rows[output]) if output in rows else "no"
                 raise WorkerError(f"{output.tap}: {count} rows for {len(batch)} images")
-        self._learn(batch[0].waiting().key, seconds / size)
+        self._learn(batch[0].waiting().key, size, seconds)
         self._observer.ran(resident.card.name, size, seconds)
         return rows
 
-    def _learn(self, key: Hashable, cost_s: float) -> None:
-        known_s = self._costs.pop(key, cost_s)
-        self._costs[key] = known_s + _LATEST * (cost_s - known_s)
+    def _learn(self, key: Hashable, size: int, seconds: float) -> None:
+        known = self._costs.pop(key, None)
+        if known is None:
+            known = Cost(size, seconds)
+        else:
+            known.learn(size, seconds)
+        self._costs[key] = known
         if len(self._costs) > _MAX_COSTS:
             del self._costs[next(iter(self._costs))]
 

@@ -18,6 +18,7 @@ from offshelf.engine.batcher import Batcher, Item, Rows
 from offshelf.engine.canary import canary_outputs, canary_pixels, check_canary
 from offshelf.engine.decode import Limits, decode
 from offshelf.engine.interface import Features, Output, Pixels, Resident
+from offshelf.engine.machine import give_way
 from offshelf.engine.observer import Observer, Unobserved
 from offshelf.engine.place import Place, check_whitenings
 from offshelf.engine.regions import cut
@@ -110,8 +111,11 @@ class Extractor:
             policy, observer=self._observer, on_broken=on_broken, clock=clock, now=now
         )
         # A pool for each lane: a request does not queue behind a thousand images of a job.
+        begin = {Lane.INTERACTIVE: None, Lane.BULK: give_way}
         self._pools = {
-            lane: ThreadPoolExecutor(settings.decode_threads, f"decode-{lane.name.lower()}")
+            lane: ThreadPoolExecutor(
+                settings.decode_threads, f"decode-{lane.name.lower()}", begin[lane]
+            )
             for lane in Lane
         }
 

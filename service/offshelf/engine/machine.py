@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +13,21 @@ CGROUP_LIMITS: Final = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
+
+# How much less of a busy core a thread gets that gives way: a tenth of an equal's share.
+NICER: Final = 10
+NICEST: Final = 19
+
+
+def give_way() -> None:
+    """Let the other threads of this process go first on busy cores; for the thread that calls.
+
+    Only Linux has a niceness for each thread; elsewhere nothing happens.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        nice = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, min(NICEST, nice + NICER))
 
 
 def host_memory(limits: tuple[Path, ...] = CGROUP_LIMITS) -> int:

@@ -119,6 +119,10 @@ class EmbeddedValkey:
                 time.sleep(POLL_S)
             except redis.ConnectionError:
                 return False
+            except redis.ResponseError:
+                return (
+                    True  # its disk is full: it lives, and refuses even this until there is space
+                )
         raise DependencyError(f"the server at {self._socket} is alive but does not answer")
 
     def _launch(self) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from offshelf.core.normalisation import canonical_normalisation
-from offshelf.core.spec import Merge
+from offshelf.core.spec import Merge, Pooling
 from offshelf.core.view import canonical_view
 from offshelf.schemas.base import (
     MAX_CHAIN_CHARS,
@@ -47,6 +47,7 @@ NormalisationText = Annotated[
     ),
     canonical(canonical_normalisation),
 ]
+PoolText = Annotated[Name, canonical(lambda text: str(Pooling.parse(text)))]
 
 
 class FeatureParams(Strict):
@@ -75,7 +76,7 @@ class FeatureParams(Strict):
     ] = ["penultimate"]
     view: ViewText = "center"
     pool: Annotated[
-        Name | None,
+        PoolText | None,
         Field(
             description="Of maps: `none`, `avg`, `max`, `grid:N`, `pyramid:1,2,4` (maxima of "
             "cells, means with `:avg`). Left out: the tap's own; `avg` under a `dense` view, "

@@ -30,7 +30,14 @@ MAX_CONDITIONAL_BYTES: Final = 64 << 20
 
 LISTED: Final = 1000
 # How the errors of a store without room read: of a disk, of a quota, of S3 (MinIO, Ceph).
-NO_ROOM: Final = ("no space left", "quota", "storagefull", "insufficientstorage", "os error 28")
+NO_ROOM: Final = (
+    "no space left",
+    "quota",
+    "storagefull",
+    "insufficientstorage",
+    "os error 27",
+    "os error 28",
+)
 
 # Nobody waits for an object store longer than this; jobs and clients try again later.
 S3_RETRY: Final[RetryConfig] = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}

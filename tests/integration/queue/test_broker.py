@@ -50,11 +50,17 @@ if TYPE_CHECKING:
 class Rig:
     """A worker's half and an API's half over one server."""
 
-    def __init__(self, url: str, handler: JobSteps | None = None, max_attempts: int = 3) -> None:
+    def __init__(
+        self,
+        url: str,
+        handler: JobSteps | None = None,
+        max_attempts: int = 3,
+        store: MemoryStore | None = None,
+    ) -> None:
         self.state = connection.connect(url, connection.STATE)
         self.jobs = RedisJobs(self.state, ttl_s=1000)
         self.extractor = FakeExtractor()
-        self.store = MemoryStore()
+        self.store = store or MemoryStore()
         self.broker = self._broker(url)
         self.queue = DramatiqJobQueue(self._broker(url))
         self.steps = handler or JobSteps(
@@ -354,9 +360,9 @@ def test_cancel_ends_a_training_that_runs_in_its_child(
     started = threading.Event()
 
     class Endless(Trainer):
-        def fit(self, workdir, params, training_set, check):  # type: ignore[no-untyped-def]
+        def fit(self, *args, **options):  # type: ignore[no-untyped-def]
             started.set()
-            return super().fit(workdir, params, training_set, check)
+            return super().fit(*args, **options)
 
     # A module that never ends stands before ours on the child's path.
     package = tmp_path / "offshelf" / "heads"
@@ -478,11 +484,7 @@ def test_a_worker_that_comes_later_takes_its_part(rig: Rig, url: str) -> None:
     rig.extractor.hold.clear()
     job_id = rig.post("feature_set", dataset=put_dataset(rig.store, separable(100)).id)
     rig.until(lambda: rig.extractor.submitted >= 4 * CAPACITY[BULK])
-    second = Rig(url)
-    second.store = rig.store
-    second.steps._features._store = rig.store
-    second.steps._features._shards._store = rig.store
-    second.steps._features._datasets = rig.steps._features._datasets
+    second = Rig(url, store=rig.store)
     second.worker.start()
     try:
         held = 4 * CAPACITY[BULK]

@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offshelf.core.batching import Lane, Policy, Run, Waiting, WaitUntil, decide
+from offshelf.core.cost import Cost
 
 POLICY = Policy(max_inputs=8, linger_s=0.004, bulk_bound_s=0.05, starve_s=1.0)
-ONE = {"a": 0.01, "b": 0.01}  # five bulk inputs fit the bound
+FIVE_FIT = Cost(5, 0.05)  # five bulk inputs fill the bound
+ONE = {"a": FIVE_FIT, "b": FIVE_FIT}
 NOW, BULK = Lane.INTERACTIVE, Lane.BULK
 
 
@@ -38,9 +40,11 @@ def test_a_full_batch_does_not_linger() -> None:
     assert decide(bulk, 0, POLICY, ONE, {BULK: 5}) == Run(tuple(range(5)), BULK)
 
 
-def test_interactive_goes_first_and_bulk_fills_up_to_its_bound() -> None:
+def test_interactive_goes_first_and_bulk_fills_up_to_half_its_bound() -> None:
+    mixed = queue(*[(BULK, "a", 0.0)] * 8, (NOW, "a", 0.1))
+    assert decide(mixed, 0.1, POLICY, ONE) == Run((0, 8))
     mixed = queue(*[(BULK, "a", 0.0)] * 8, (NOW, "a", 0.1), (NOW, "a", 0.1))
-    assert decide(mixed, 0.1, POLICY, ONE) == Run((0, 1, 2, 8, 9))
+    assert decide(mixed, 0.1, POLICY, ONE) == Run((8, 9))
 
 
 def test_interactive_alone_may_exceed_the_bulk_bound() -> None:
@@ -55,7 +59,7 @@ def test_bulk_of_unknown_cost_starts_with_a_few() -> None:
 
 
 def test_a_cost_above_the_bound_still_runs_one() -> None:
-    assert decide(queue(*[(BULK, "a", 0.0)] * 3), 0, POLICY, {"a": 9.0}) == Run((0,), BULK)
+    assert decide(queue(*[(BULK, "a", 0.0)] * 3), 0, POLICY, {"a": Cost(1, 9.0)}) == Run((0,), BULK)
 
 
 def test_starved_bulk_gets_a_batch_before_interactive_of_another_key() -> None:
@@ -79,12 +83,14 @@ WAITING = st.builds(
 QUEUES = st.lists(WAITING, min_size=1, max_size=40).map(
     lambda items: sorted(items, key=lambda item: item.arrived_s)
 )
-COSTS = st.dictionaries(st.sampled_from("ab"), st.floats(1e-4, 1))
+COSTS = st.dictionaries(
+    st.sampled_from("ab"), st.builds(Cost, st.integers(1, 8), st.floats(1e-3, 1))
+)
 
 
 @given(QUEUES, COSTS)
 def test_no_batch_mixes_keys_or_exceeds_a_limit(
-    items: list[Waiting], costs: dict[str, float]
+    items: list[Waiting], costs: dict[str, Cost]
 ) -> None:
     decision = decide(items, 20, POLICY, costs)
     assert isinstance(decision, Run)
@@ -94,12 +100,12 @@ def test_no_batch_mixes_keys_or_exceeds_a_limit(
     inputs = sum(item.inputs for item in batch)
     assert inputs <= POLICY.max_inputs or len(batch) == 1
     if any(item.lane is BULK for item in batch) and batch[0].key in costs:
-        assert inputs * costs[batch[0].key] <= POLICY.bulk_bound_s * (1 + 1e-9) or len(batch) == 1
+        assert inputs <= costs[batch[0].key].inputs_within(POLICY.bulk_bound_s) or len(batch) == 1
 
 
 @given(QUEUES.map(lambda items: items[:12]), COSTS, st.floats(0.05, 0.5))
 def test_nobody_starves_even_while_interactive_items_keep_coming(
-    items: list[Waiting], costs: dict[str, float], run_s: float
+    items: list[Waiting], costs: dict[str, Cost], run_s: float
 ) -> None:
     waiting, now_s, bulk_turn_s = list(items), 10.0, -math.inf
     # At worst each item is a batch: interactive ones in turn, bulk ones once in starve_s.
@@ -123,7 +129,7 @@ def test_a_long_bulk_backlog_takes_one_turn_and_then_interactive_goes_first() ->
 
 @given(QUEUES, COSTS)
 def test_the_oldest_of_its_lane_is_in_every_batch(
-    items: list[Waiting], costs: dict[str, float]
+    items: list[Waiting], costs: dict[str, Cost]
 ) -> None:
     decision = decide(items, 20, POLICY, costs)
     assert isinstance(decision, Run)

@@ -303,7 +303,7 @@ def test_bulk_batches_grow_to_what_the_measured_cost_allows(resident: FakeReside
     futures = [batcher.submit(item(resident, v, Lane.BULK)) for v in range(1, 61)]
     resident.gate.set()
     wait(futures, SOON_S)
-    assert [len(batch) for batch in resident.batches[1:]] == [20, 20, 20]
+    assert [len(batch) for batch in resident.batches[1:]] == [2, 4, 8, 16, 20, 10]
     batcher.close(5)
 
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Self
 
 import pytest
+import redis
 
 from offshelf.errors import DependencyError
 from offshelf.queue import embedded
@@ -44,3 +46,21 @@ def test_without_any_server_it_is_said_what_to_install(
     monkeypatch.setattr(embedded, "_from_wheel", lambda: None)
     with pytest.raises(DependencyError, match=r"offshelf\[embedded\]"):
         find_binary(None)
+
+
+def test_a_server_that_refuses_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk lets it answer nothing but an error; whoever keeps it alive must not end."""
+
+    class Full:
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def ping(self) -> bool:
+            raise redis.ResponseError("MISCONF Errors writing to the AOF file")
+
+    server = embedded.EmbeddedValkey(tmp_path)
+    monkeypatch.setattr(server, "_client", Full)
+    assert server.ensure() is False

@@ -172,16 +172,19 @@ class MemoryStore:
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.writes: list[str] = []
+        self._lock = threading.Lock()
 
     def put(self, key: str, data: bytes) -> None:
         self.objects[key] = data
         self.writes.append(key)
 
     def put_new(self, key: str, data: bytes | Path) -> bool:
-        if key in self.objects:
-            return False
-        self.put(key, data if isinstance(data, bytes) else data.read_bytes())
-        return True
+        read = data if isinstance(data, bytes) else data.read_bytes()
+        with self._lock:
+            if key in self.objects:
+                return False
+            self.put(key, read)
+            return True
 
     def get(self, key: str) -> bytes:
         try:

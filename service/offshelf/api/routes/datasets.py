@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from offshelf.api.archives import Sent, names_source, read_archive, read_source
 from offshelf.api.limits import admit_job
 from offshelf.api.openapi import archive_body, problems
-from offshelf.api.pages import After, Id, Limit, check_id, page_of
+from offshelf.api.pages import After, Limit, page_of
 from offshelf.api.routes.jobs import IdempotencyKey
 from offshelf.api.services import OWNER, Services, ServicesOf, SettingsOf
 from offshelf.api.submitting import job_body, job_path, submit
@@ -133,7 +133,7 @@ async def post_dataset(
     openapi_extra={"requestBody": archive_body("MoreImages")},
 )
 async def post_images(
-    dataset_id: Id,
+    dataset_id: Reference,
     request: Request,
     response: Response,
     services: ServicesOf,
@@ -145,8 +145,7 @@ async def post_images(
     The dataset itself stays as it is. The layout is `<class>/<image>`. A path that the dataset
     has with another image is an error; images that it has already make no new version (200).
     """
-    checked = check_id("dataset", dataset_id)
-    parent = await run_in_threadpool(records.load_head, services.store, OWNER, checked)
+    parent = await run_in_threadpool(records.find, services.store, OWNER, dataset_id)
     wanted = Wanted(owner=OWNER, name=parent.name, now_s=services.now_s(), parent=parent)
     wanted.check()
     if names_source(request):
@@ -188,7 +187,7 @@ def get_dataset(reference: Reference, services: ServicesOf) -> DatasetBody:
     responses=problems(404, 409, 503),
 )
 def delete_dataset(
-    dataset_id: Id, services: ServicesOf, feature_sets: WithFeatureSets = False
+    dataset_id: Reference, services: ServicesOf, feature_sets: WithFeatureSets = False
 ) -> None:
     """Remove a dataset that no job is at work on; with `feature_sets`, its feature sets too.
 
@@ -196,7 +195,7 @@ def delete_dataset(
     all that they need. So do the bytes of images in the store, which are kept by content: other
     datasets may share them.
     """
-    head = records.load_head(services.store, OWNER, check_id("dataset", dataset_id))
+    head = records.find(services.store, OWNER, dataset_id)
     made = {card.id: card for card in _feature_sets(services, head.id)}
     if jobs := _open_jobs(services, {head.id, *made}):
         raise InUse(f"dataset {head.id} is in use by {_some(jobs, 'job')}: cancel or await them")

@@ -47,9 +47,10 @@ def post_feature_set(
     Features that are there are not made anew: a set that is there ends the job at once, and rows of
     other versions of the dataset are taken over.
     """
-    dataset = records.load_head(services.store, OWNER, check_id("dataset", wanted.dataset))
+    dataset = records.find(services.store, OWNER, wanted.dataset)
     admit_job(services, settings, dataset.total)
-    job = submit(services, FEATURE_SET, wanted.model_dump(mode="json"), key, dataset.total)
+    params = wanted.model_dump(mode="json") | {"dataset": dataset.id}
+    job = submit(services, FEATURE_SET, params, key, dataset.total)
     response.headers["Location"] = job_path(job)
     return job_body(job)
 
