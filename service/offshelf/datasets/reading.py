@@ -27,10 +27,10 @@ class ImageReader:
 
         InvalidImage where its file has changed or is gone since, and nobody has uploaded the
         image to the store either. DependencyError where this process cannot look for the file at
-        all: another one may.
+        all (another one may), or where the store has lost the image.
         """
         if not item.source:
-            return self._store.get(layout.blob(item.sha256))
+            return self._in_store(item)
         try:
             image = self._in_source(item)
             fault = "its bytes are others"
@@ -42,6 +42,12 @@ class ImageReader:
             return self._store.get(layout.blob(item.sha256))
         except UnknownName:
             raise InvalidImage(f"it has changed since it was registered: {fault}") from None
+
+    def _in_store(self, item: DatasetItem) -> bytes:
+        try:
+            return self._store.get(layout.blob(item.sha256))
+        except UnknownName as error:
+            raise DependencyError(f"the store has lost the image {item.path!r}: {error}") from error
 
     def _in_source(self, item: DatasetItem) -> bytes:
         try:

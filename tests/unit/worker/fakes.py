@@ -132,7 +132,7 @@ class FakeExtractor:
 
     def submit(
         self,
-        image: bytes,
+        image: bytes | Callable[[], bytes],
         plan: Any,
         lane: Lane,
         deadline_s: float | None = None,
@@ -140,13 +140,16 @@ class FakeExtractor:
         company: Company | None = None,
     ) -> Future[dict[str, Features]]:
         self.submitted += 1
-        if box is not None:
-            image = bytes(value + int(box[0]) for value in image)
-        return self._pool.submit(self._run, image, plan)
+        return self._pool.submit(self._run, image, plan, box)
 
-    def _run(self, image: bytes, plan: FakePlan) -> dict[str, Features]:
+    def _run(
+        self, image: bytes | Callable[[], bytes], plan: FakePlan, box: Box | None
+    ) -> dict[str, Features]:
         if not self.hold.wait(30):
             raise AssertionError("held for ever")
+        image = image() if callable(image) else image
+        if box is not None:
+            image = bytes(value + int(box[0]) for value in image)
         if self.faults:
             raise self.faults.pop()
         if image.startswith(b"bad"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 # ruff: noqa: TC001, TC003 - FastAPI reads the annotations of routes at run time
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -24,7 +23,7 @@ from offshelf.datasets.archive import Archive
 from offshelf.datasets.importing import Wanted, import_dataset
 from offshelf.datasets.interface import limits_of
 from offshelf.errors import InUse, InvalidParameter
-from offshelf.heads.features import load_feature_set
+from offshelf.exports import records as feature_set_records
 from offshelf.heads.removing import remove_feature_set
 from offshelf.schemas.base import Page
 from offshelf.schemas.datasets import (
@@ -36,10 +35,9 @@ from offshelf.schemas.datasets import (
     MoreImages,
     SourceRequest,
 )
-from offshelf.schemas.feature_sets import FeatureSet
+from offshelf.schemas.feature_sets import FeatureSetCard
 from offshelf.schemas.jobs import JobBody
 from offshelf.settings import Settings
-from offshelf.store import layout as keys
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -198,16 +196,16 @@ def delete_dataset(
     datasets may share them.
     """
     head = records.find(services.store, OWNER, dataset_id)
-    made = {features.id: features for features in _feature_sets(services, head.id)}
+    made = {card.id: card for card in _feature_sets(services, head.id)}
     if jobs := _open_jobs(services, {head.id, *made}):
         raise InUse(f"dataset {head.id} is in use by {_some(jobs, 'job')}: cancel or await them")
     if made and not feature_sets:
         raise InUse(
-            f"dataset {head.id} has {_some(sorted(made), 'feature set')}: delete them with it "
+            f"dataset {head.id} has {_some(list(made), 'feature set')}: delete them with it "
             "(feature_sets=true)"
         )
-    for features in made.values():
-        remove_feature_set(services.store, features)
+    for card in made.values():
+        remove_feature_set(services.store, card)
     records.delete(services.store, OWNER, head.id)
 
 
@@ -273,12 +271,11 @@ def _reads(job: Job) -> set[str]:
     return {str(job.params.get(field)) for field in ("dataset", "parent", "feature_set")}
 
 
-def _feature_sets(services: Services, dataset_id: str) -> Iterator[FeatureSet]:
-    """Those of a dataset."""
-    for key in services.store.keys(keys.feature_sets(OWNER)):
-        features = load_feature_set(services.store, OWNER, PurePosixPath(key).stem)
-        if features.dataset == dataset_id:
-            yield features
+def _feature_sets(services: Services, dataset_id: str) -> Iterator[FeatureSetCard]:
+    """The cards of those of a dataset; a manifest is as large as its dataset."""
+    names = feature_set_records.ids(services.store, OWNER)
+    cards = feature_set_records.cards(services.store, OWNER, names)
+    return (card for card in cards if card.dataset == dataset_id)
 
 
 def _some(ids: list[str], what: str) -> str:
