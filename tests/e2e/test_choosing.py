@@ -12,6 +12,7 @@ import pytest
 from offshelf_client import (
     ChooseC,
     Client,
+    InvalidParameterError,
     JobCancelledError,
     JobFailedError,
     RandomSplit,
@@ -109,12 +110,16 @@ def test_a_search_over_features_takes_the_best_on_held_out_images(
 ) -> None:
     found = client.heads.search(
         digits, taps=["conv5", "pool5"], kinds=["svm", "logreg"], C=ChooseC([0.1, 1, 10], 3),
-        views=["warp"], normalizes=["l2"], split=RandomSplit(16), name="best of them",
+        views=["warp"], normalizes=["l2"], split=RandomSplit(16), name="best",
     )  # fmt: skip
     assert len(found.candidates) == 4
     assert found.best.score == max(c.score or 0 for c in found.candidates)
     assert found.head.info.spec["tap"] == found.best.settings["tap"]
-    assert [h.id for h in client.heads.list() if h.info.name == "best of them"] == [found.head.id]
+    assert found.head.info.ref == "best:1"
+    assert [head.id for head in client.heads.list(name="best")] == [found.head.id]
+    assert client.heads.get("best").id == found.head.id
+    with pytest.raises(InvalidParameterError, match="a head's name"):
+        client.heads.search(digits, taps=["no such tap"], name="best of them")
 
 
 def long_search(client: Client, folder: Path) -> Job:

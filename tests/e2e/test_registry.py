@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import runpy
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,10 @@ from tests.reference.pictures import picture
 from tests.unit.heads.test_exports import alone
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from offshelf_client import Dataset, Head
+    from offshelf_client import Dataset, Head, Prediction
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(900)]
 
@@ -34,13 +35,15 @@ def dataset(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Dataset
 
 @pytest.fixture(scope="module")
 def heads(client: Client, dataset: Dataset) -> list[Head]:
-    """Two versions of one name, the second over whitened features."""
+    """Two versions of one name, calibrated each its way, the second over whitened features."""
     made = client.feature_sets.create(dataset, taps="penultimate", normalize="l2").wait()
     fitted = client.transforms.fit(made.result["feature_set"], dimensions=20).wait()
     chain = f"l2,{fitted.result['step']},l2"
     jobs = [
-        client.heads.train(dataset, name="digits", kind=kind, split=SPLIT, normalize=normalize)
-        for kind, normalize in (("svm", "l2"), ("logreg", chain))
+        client.heads.train(
+            dataset, name="digits", kind=kind, split=SPLIT, normalize=normalize, calibrate=how
+        )
+        for kind, normalize, how in (("svm", "l2", "platt"), ("logreg", chain, "temperature"))
     ]
     return [job.wait(timeout=300).head() for job in jobs]
 
@@ -80,24 +83,44 @@ def test_an_exported_file_says_what_the_service_says(heads: list[Head], tmp_path
         session = onnxruntime.InferenceSession(str(path))
         for image, said in zip(images, head.predict(images), strict=True):
             pixels = np.asarray(image)[np.newaxis]
-            scores, label = session.run(["scores", "label"], {"images": pixels})
+            names = ["scores", "label", "probabilities"]
+            scores, label, sure = session.run(names, {"images": pixels})
             assert np.allclose(scores[0], list(said.scores.values()), atol=1e-4)
+            assert np.allclose(sure[0], list(chances(said)), atol=1e-4)
             assert head.classes[label[0]] == said.label
 
 
-def test_a_python_folder_says_what_the_service_says(
+def test_files_that_take_features_say_what_the_service_says(
     client: Client, heads: list[Head], tmp_path: Path
 ) -> None:
-    head = heads[0]
-    with zipfile.ZipFile(io.BytesIO(head.export("python", tmp_path / "h.zip").read_bytes())) as zf:
-        zf.extractall(tmp_path)
+    """The Python folder and the ONNX head, labels and calibrated probabilities."""
     images = [picture(seed, 90, 70) for seed in range(4)]
-    features = client.features(images, taps="penultimate", normalize="l2")
-    np.save(tmp_path / "X.npy", features["penultimate"])
-    done = alone(tmp_path, tmp_path / "X.npy")
-    assert done.returncode == 0, done.stderr
-    labels = [line.split("\t")[0] for line in done.stdout.splitlines()]
-    assert labels == [said.label for said in head.predict(images)]
+    for head in heads:
+        folder = tmp_path / head.id
+        folder.mkdir()
+        with zipfile.ZipFile(head.export("python", folder / "h.zip")) as archive:
+            archive.extractall(folder)
+        chain = head.info.spec["normalisation"]
+        X = client.features(images, taps="penultimate", normalize=chain)["penultimate"]
+        np.save(folder / "X.npy", X)
+        said = head.predict(images)
+        done = alone(folder, folder / "X.npy")
+        assert done.returncode == 0, done.stderr
+        labels = [line.split("\t")[0] for line in done.stdout.splitlines()]
+        assert labels == [one.label for one in said]
+        expected = [list(chances(one)) for one in said]
+        assert np.allclose(np.sum(expected, axis=1), 1, atol=1e-5)
+        script = runpy.run_path(str(folder / "head.py"))
+        sure = script["Head"].load(folder).probabilities(X)
+        assert np.allclose(sure, expected, atol=1e-4)
+        session = onnxruntime.InferenceSession(str(head.export("onnx", folder / "head.onnx")))
+        (sure,) = session.run(["probabilities"], {"features": X.reshape(len(X), -1)})
+        assert np.allclose(sure, expected, atol=1e-4)
+
+
+def chances(said: Prediction) -> Iterable[float]:
+    assert said.probabilities is not None
+    return said.probabilities.values()
 
 
 def test_what_has_no_onnx_form_is_refused(client: Client, dataset: Dataset) -> None:

@@ -46,3 +46,27 @@ def test_a_folder_of_the_service_s_machine_is_read_where_it_is(tmp_path: Path) -
             client.datasets.delete(there)
         client.datasets.delete(there, feature_sets=True)
         assert client.datasets.list() == []
+
+
+def test_a_report_shows_pictures_that_were_never_copied(tmp_path: Path) -> None:
+    """One image is in the test under a wrong label, so it is an error to be shown."""
+    root = tmp_path / "digits"
+    write_digits(root, 3, 2)
+    first, second = sorted(folder.name for folder in root.iterdir())
+    train = sorted(str(file.relative_to(root)) for file in root.rglob("*.png"))
+    shutil.copy(root / train[0], root / second / "wrong.png")
+    split = sdk.ExplicitSplit(train=tuple(train), test=(f"{second}/wrong.png",))
+    with (
+        Service(tmp_path / "data", {"dataset_sources": str(tmp_path)}) as service,
+        sdk.Client(service.url) as client,
+    ):
+        there = client.datasets.register(str(root)).dataset()
+        job = client.heads.train(there, tap="pool5", view="warp", normalize="l2", split=split)
+        head = job.wait(timeout=120).head()
+        (miss,) = head.evaluation().hardest
+        assert (miss.path, miss.truth, miss.predicted) == (f"{second}/wrong.png", second, first)
+        assert "data:image/jpeg;base64," in head.report_html()
+        (root / second / "wrong.png").unlink()
+        page = head.report_html()
+        assert "data:image/jpeg;base64," not in page
+        assert "the file is gone" in page

@@ -1,8 +1,7 @@
-"""Writes what was downloaded to a file, once it is known to be whole."""
+"""Gives a downloaded file its name, once it is known to be whole."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -11,21 +10,18 @@ from offshelf_client._errors import UnexpectedAnswer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import httpx
 
+def checked(came: Path, etag: str, path: Path) -> Path:
+    """Rename `came` to `path`, which is whole or as it was before.
 
-def save(response: httpx.Response, path: Path) -> Path:
-    """Write the body of an answer to `path`, which is whole or as it was before.
-
-    Raises UnexpectedAnswer where the body is not what its Repr-Digest (RFC 9530) says.
+    Raises UnexpectedAnswer where its sha256 is not what its ETag says; the file is removed.
     """
-    digest = base64.b64encode(hashlib.sha256(response.content).digest()).decode()
-    told = response.headers.get("Repr-Digest", "")
-    if told != f"sha-256=:{digest}:":
+    with came.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if etag.strip('"') != digest:
+        came.unlink()
         raise UnexpectedAnswer(
-            f"the file for {path} arrived damaged: its sha256 is {digest} in base64, and the "
-            f"service says {told or 'none'}"
+            f"the file for {path} arrived damaged: its sha256 is {digest}, and the service says "
+            f"{etag or 'none'}"
         )
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(response.content)
-    return partial.replace(path)
+    return came.replace(path)

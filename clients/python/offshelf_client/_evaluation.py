@@ -68,10 +68,14 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """A reliability diagram of equal bins, and its expected calibration error."""
+    """A reliability diagram of equal bins, and its expected calibration error.
+
+    `by` says where the probabilities are from: `temperature`, `platt`, or a head's `own`.
+    """
 
     bins: tuple[Bin, ...]
     ece: float
+    by: str = "own"
 
 
 @dataclass(frozen=True, slots=True)

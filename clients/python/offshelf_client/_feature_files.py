@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Format: TypeAlias = Literal["npy", "safetensors", "parquet", "arrow"]
 FORMATS: Final[tuple[Format, ...]] = ("npy", "safetensors", "parquet", "arrow")
 ITEMS: Final = "items.jsonl"
+LEFT_OUT: Final = "left_out"  # the code of a file that is in no dataset, beside those of errors
 MANIFEST: Final = "manifest.json"
 
 
@@ -113,9 +114,43 @@ class Folder:
     def _write(self, **changed: Any) -> None:
         old = self._noted()
         kept = {"errors": old.get("errors", []), "files": old.get("files", {})}
-        part = self.path / f"{MANIFEST}.part"
-        part.write_text(json.dumps({**asdict(self._info), **kept, **changed}, indent=2) + "\n")
-        part.replace(self.path / MANIFEST)
+        told = {**asdict(self._info), **kept, **changed}
+        _replace(self.path / MANIFEST, json.dumps(told, indent=2) + "\n")
+
+
+def note_left_out(folder: Path, skipped: Iterable[Sequence[str]], total: int) -> None:
+    """Add the files that are not in the dataset to `errors.csv` and `manifest.json`.
+
+    `skipped` are the path and the reason of those that are known by name, of `total`. In the
+    manifest they are `left_out`, and `left_out_total`. Done again it changes nothing.
+    """
+    told = json.loads((folder / MANIFEST).read_text())
+    failed = [one for one in _rows_of(folder / "errors.csv") if one[2] != LEFT_OUT]
+    left_out = [(path, "", LEFT_OUT, reason) for path, reason in skipped]
+    _write_errors(folder, [*failed, *left_out])
+    named = [{"path": path, "reason": reason} for path, _, _, reason in left_out]
+    told |= {LEFT_OUT: named, f"{LEFT_OUT}_total": total}
+    _replace(folder / MANIFEST, json.dumps(told, indent=2) + "\n")
+
+
+def _rows_of(file: Path) -> list[tuple[str, ...]]:
+    with file.open(newline="") as lines:
+        return [tuple(row) for row in csv.reader(lines)][1:]
+
+
+def _write_errors(folder: Path, rows: Iterable[Sequence[str]]) -> None:
+    part = folder / "errors.csv.part"
+    with part.open("w", newline="") as out:
+        table = csv.writer(out)
+        table.writerow(("path", "label", "code", "message"))
+        table.writerows(rows)
+    part.replace(folder / "errors.csv")
+
+
+def _replace(file: Path, text: str) -> None:
+    part = file.with_name(f"{file.name}.part")
+    part.write_text(text)
+    part.replace(file)
 
 
 def read_items(file: Path) -> Iterator[FeatureSetItem]:
@@ -141,14 +176,8 @@ def write_lists(folder: Path, items: Iterable[FeatureSetItem]) -> list[FeatureSe
             if item.error is not None:
                 failed.append(item)
     part.replace(folder / "items.csv")
-    part = folder / "errors.csv.part"
-    with part.open("w", newline="") as out:
-        table = csv.writer(out)
-        table.writerow(("path", "label", "code", "message"))
-        for item in failed:
-            if item.error is not None:
-                table.writerow((item.path, item.label, item.error.code, item.error.message))
-    part.replace(folder / "errors.csv")
+    rows = [(one.path, one.label, one.error.code, one.error.message) for one in failed if one.error]
+    _write_errors(folder, rows)
     return failed
 
 

@@ -616,13 +616,18 @@ class JobEvent:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far something is: `done` of `total` (None: not known) `unit`s; `failed` are in done."""
+    """How far something is: `done` of `total` (None: not known) `unit`s; `failed` are in done.
+
+    `per_s` units come a second and the rest takes `left_s`, where the service knows.
+    """
 
     stage: str
     done: int
     total: int | None
     failed: int = 0
     unit: Literal["images", "bytes", "fits", "settings"] = "images"
+    per_s: float | None = None
+    left_s: float | None = None
 
 
 def weights_of(data: Any) -> Weights:

@@ -66,8 +66,8 @@ def describe(progress: Progress, pace: str = "") -> str:
 class Pace:
     """How fast a stage goes, and how long it will take, by what was told of it so far.
 
-    Counted from the first that is told, as a job may have been half done by then. `clock` gives
-    seconds.
+    What the service knows itself is taken from it. Else it is counted from the first that is told,
+    as a job may have been half done by then. `clock` gives seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,15 +81,18 @@ class Pace:
         if progress.stage != self._stage or progress.done < self._from_done:
             self._stage, self._from_done, self._from_s = progress.stage, progress.done, now_s
         done, took_s = progress.done - self._from_done, now_s - self._from_s
+        if progress.per_s:
+            return _pace(progress.per_s, progress.left_s, progress.unit)
         if took_s < MEASURED_S or not done:
             return ""
         rate = done / took_s
-        left = (
-            ""
-            if progress.total is None
-            else f", {_time((progress.total - progress.done) / rate)} left"
-        )
-        return f", {_amount(rate, progress.unit)}/s{left}"
+        left_s = None if progress.total is None else (progress.total - progress.done) / rate
+        return _pace(rate, left_s, progress.unit)
+
+
+def _pace(rate: float, left_s: float | None, unit: str) -> str:
+    left = "" if left_s is None else f", {_time(left_s)} left"
+    return f", {_amount(rate, unit)}/s{left}"
 
 
 def _amount(rate: float, unit: str) -> str:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 # The stage in which a job fits a head for every C on every fold.
 CHOOSING: Final = "choosing C"
 # Fields of a job that its events may carry.
-TOLD: Final = ("state", "stage", "total", "done", "failed", "search")
+COUNTS: Final = ("total", "done", "failed", "reused", "computed", "images_per_s", "left_s")
+TOLD: Final = ("state", "stage", *COUNTS, "search")
 
 
 class Deadline:
@@ -56,7 +57,14 @@ def progress_of(status: JobStatus) -> Progress:
     stage = status.stage if status.state == "running" and status.stage else status.state
     if stage == CHOOSING and status.search is not None:
         return Progress(stage, status.search["done"], status.search["total"], unit="fits")
-    return Progress(stage, status.done + status.failed, status.total or None, status.failed)
+    return Progress(
+        stage,
+        status.done + status.failed,
+        status.total or None,
+        status.failed,
+        per_s=status.images_per_s,
+        left_s=status.left_s,
+    )
 
 
 def described(status: JobStatus) -> str:

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 # Of each list: the rest is in the page and in the JSON.
 MOST_ROWS: Final = 10
+# Where probabilities are from.
+BY: Final = {
+    "own": "uncalibrated",
+    "temperature": "calibrated by temperature",
+    "platt": "calibrated by platt",
+}
 
 
 def shots_option(text: str | None) -> LowShot | None:
@@ -69,7 +75,8 @@ def _figures(evaluation: Evaluation) -> str:
             *((f"top {k}", percent(value)) for k, value in evaluation.top_k.items() if k > 1),
         ]
     if evaluation.reliability is not None:
-        rows.append(("calibration error (ECE)", percent(evaluation.reliability.ece)))
+        told = f"calibration error (ECE), {BY.get(by := evaluation.reliability.by, by)}"
+        rows.append((told, percent(evaluation.reliability.ece)))
     return table(("figure", ""), rows)
 
 

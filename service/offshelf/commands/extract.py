@@ -94,6 +94,8 @@ def extract(
         "weights": weights,
         "deterministic": deterministic,
     }
+    from offshelf_client._feature_files import note_left_out
+
     formats: list[Any] = [one.value for one in dict.fromkeys(form or [Format.NPY])]
     show = progress_option(progress)
     output.mkdir(parents=True, exist_ok=True)
@@ -105,6 +107,8 @@ def extract(
         with connect(url) as client:
             made = _features(client, folder, output, request, show)
             made.download(output, formats, progress=show)
+    left_out = State.read(output)
+    note_left_out(output, left_out.skipped, left_out.skipped_total)
     report(output)
 
 
@@ -122,6 +126,10 @@ def report(output: Path) -> None:
     typer.echo(table(("tap", "shape", "fingerprint"), rows))
     if told["failed"]:
         typer.echo(f"{told['failed']} images failed: {output / 'errors.csv'}", err=True)
+    if left_out := told.get("left_out_total", 0):
+        named = len(told["left_out"])
+        which = f" (the first {named} of them)" if named < left_out else ""
+        typer.echo(f"{left_out} files were left out: {output / 'errors.csv'}{which}", err=True)
     if not told["rows"]:
         typer.echo("error: no image has features", err=True)
         raise typer.Exit(1)
@@ -139,8 +147,7 @@ def _features(
 
     state = State.read(output)
     images = images_digest(folder)
-    dataset = _dataset(client, state, folder, images, show)
-    state = state.with_dataset(client.url, images, dataset)
+    state = _with_dataset(client, state, folder, images, show)
     state.write(output)
     job = _open_job(client, state, request)
     if job is not None and job.status.finished:
@@ -149,7 +156,7 @@ def _features(
         except UnknownNameError:  # it was deleted
             job = None
     if job is None:
-        job = client.feature_sets.create(dataset, **request)
+        job = client.feature_sets.create(state.dataset, **request)
     replace(state, request=request, job=job.id).write(output)
     try:
         return waited(job, show).feature_set()
@@ -158,18 +165,21 @@ def _features(
         raise
 
 
-def _dataset(
+def _with_dataset(
     client: Client, state: State, folder: Path, images: str, show: bool | Literal["force"]
-) -> str:
-    """The dataset of these images, uploaded unless the service has it from an earlier run."""
+) -> State:
+    """With the dataset of these images, uploaded unless the service has it from an earlier run."""
     from offshelf_client import UnknownNameError
 
     if (state.where, state.images) == (client.url, images):
         try:
-            return client.datasets.get(state.dataset).id
+            client.datasets.get(state.dataset)
         except UnknownNameError:
             pass  # it was deleted meanwhile
-    return client.datasets.upload(folder, layout="folder", progress=show).id
+        else:
+            return state
+    made = client.datasets.upload(folder, layout="folder", progress=show)
+    return state.with_dataset(client.url, images, made)
 
 
 def _open_job(client: Client, state: State, request: dict[str, Any]) -> Job | None:

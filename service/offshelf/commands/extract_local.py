@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from offshelf.core.jobs import Job
     from offshelf.datasets.interface import ImportLimits
+    from offshelf.schemas.datasets import DatasetHead
     from offshelf.settings import Settings
     from offshelf.store.interface import Store
     from offshelf_client._progress import Show
@@ -68,7 +69,9 @@ def extract_local(
 
 
 def _tell(show: Show, job: Job) -> None:
-    show(Progress(job.stage or job.state, job.done + job.failed, job.total or None, job.failed))
+    ended = job.done + job.failed
+    pace: dict[str, Any] = {"per_s": job.images_per_s, "left_s": job.left_s}
+    show(Progress(job.stage or job.state, ended, job.total or None, job.failed, **pace))
 
 
 def _dataset(store: Store, sources: Sources, settings: Settings, source: Path, output: Path) -> str:
@@ -81,10 +84,10 @@ def _dataset(store: Store, sources: Sources, settings: Settings, source: Path, o
             pass  # the store was removed meanwhile
     made = _imported(store, sources, limits_of(settings), source)
     state.with_dataset(PRIVATE, images, made).write(output)
-    return made
+    return made.id
 
 
-def _imported(store: Store, sources: Sources, limits: ImportLimits, source: Path) -> str:
+def _imported(store: Store, sources: Sources, limits: ImportLimits, source: Path) -> DatasetHead:
     """The images of a folder stay where they are; those of an archive are copied."""
     wanted = Wanted(OWNER, source.name.split(".")[0], time.time(), layout=FOLDER)
     if source.is_dir():
@@ -94,7 +97,7 @@ def _imported(store: Store, sources: Sources, limits: ImportLimits, source: Path
     else:
         with source.open("rb") as file:
             head, _ = import_dataset(store, Archive(file, limits), wanted, limits)
-    return head.id
+    return head
 
 
 def _write(

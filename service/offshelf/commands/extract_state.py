@@ -5,10 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from offshelf.schemas.datasets import DatasetHead
+    from offshelf_client import Dataset
+
+    Made: TypeAlias = Dataset | DatasetHead
 
 # Inside the output folder: this, and the store of a run without a service.
 PRIVATE: Final = ".offshelf"
@@ -17,13 +22,19 @@ STATE: Final = "state.json"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Of which images `dataset` was made and where, and the job that was begun with `request`."""
+    """Of which images `dataset` was made and where, and the job that was begun with `request`.
+
+    `skipped` are the first of the `skipped_total` files of the images that are not in it, as path
+    and reason: a dataset tells those of whoever made it first.
+    """
 
     where: str = ""
     images: str = ""
     dataset: str = ""
     request: dict[str, Any] = field(default_factory=dict)
     job: str = ""
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    skipped_total: int = 0
 
     @classmethod
     def read(cls, out: Path) -> Self:
@@ -41,10 +52,18 @@ class State:
         part.write_text(json.dumps(asdict(self)))
         part.replace(folder / STATE)
 
-    def with_dataset(self, where: str, images: str, dataset: str) -> State:
+    def with_dataset(self, where: str, images: str, dataset: Made) -> State:
         """After a dataset was made; the job stays if it is the same one."""
-        made = replace(self, where=where, images=images, dataset=dataset)
-        same = (self.where, self.dataset) == (where, dataset)
+        skipped = [(file.path, file.reason) for file in dataset.skipped]
+        made = replace(
+            self,
+            where=where,
+            images=images,
+            dataset=dataset.id,
+            skipped=skipped,
+            skipped_total=dataset.skipped_total,
+        )
+        same = (self.where, self.dataset) == (where, dataset.id)
         return made if same else replace(made, request={}, job="")
 
 

@@ -111,6 +111,19 @@ def delete(head_id: HeadId, url: Url = None) -> None:
 
 
 @heads.command()
+def name(
+    head_id: HeadId,
+    new_name: Annotated[str, typer.Argument(help="The name.", metavar="NAME")],
+    url: Url = None,
+) -> None:
+    """Make a head that was trained without a name the next version of one."""
+    with connect(url) as client, knowing_heads():
+        head = client.heads.get(head_id)
+        head.give_name(new_name)
+    typer.echo(f"{head.id} is {head.info.ref}")
+
+
+@heads.command()
 def tag(head_id: HeadId, tag: Tag, url: Url = None) -> None:
     """Let a tag stand at a head; it leaves the one of the same name at which it stood."""
     with connect(url) as client, knowing_heads():

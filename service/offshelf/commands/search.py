@@ -59,7 +59,7 @@ def search(
     backbone: Backbone = None,
     merge: Merge = "mean",
     weights: Weights = None,
-    name: Annotated[str, typer.Option(help="A name for people.")] = "",
+    name: Annotated[str, typer.Option(help="The best head becomes a version of it.")] = "",
     keep: Annotated[bool, typer.Option("--keep", help="Keep the other heads too.")] = False,
     as_json: AsJson = False,
     progress: ShowProgress = None,

@@ -306,7 +306,8 @@ def _refuse_sparse() -> None:
 
 def _decompressed(file: BinaryIO, magic: bytes) -> BinaryIO:
     if magic.startswith(b"\x1f\x8b"):
-        return cast("BinaryIO", gzip.GzipFile(fileobj=file))
+        # Without a mode it takes the file's own, and would write over an upload that is spooled.
+        return cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="rb"))
     if magic.startswith(b"BZh"):
         return cast("BinaryIO", bz2.BZ2File(file))
     if magic.startswith(b"\xfd7zXZ\x00"):

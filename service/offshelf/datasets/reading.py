@@ -27,10 +27,10 @@ class ImageReader:
 
         InvalidImage where its file has changed or is gone since, and nobody has uploaded the
         image to the store either. DependencyError where this process cannot look for the file at
-        all: another one may.
+        all (another one may), or where the store has lost the image.
         """
         if not item.source:
-            return self._store.get(layout.blob(item.sha256))
+            return self._in_store(item)
         try:
             image = self._in_source(item)
             fault = "its bytes are others"
@@ -43,6 +43,12 @@ class ImageReader:
         except UnknownName:
             raise InvalidImage(f"it has changed since it was registered: {fault}") from None
 
+    def _in_store(self, item: DatasetItem) -> bytes:
+        try:
+            return self._store.get(layout.blob(item.sha256))
+        except UnknownName as error:
+            raise DependencyError(f"the store has lost the image {item.path!r}: {error}") from error
+
     def _in_source(self, item: DatasetItem) -> bytes:
         try:
             source = self._sources.open(item.source)
@@ -52,5 +58,8 @@ class ImageReader:
                 public=f"a worker may not read where the dataset was registered; see {SETTING}",
             ) from error
         if not self._sources.has(item.source):
-            raise DependencyError(f"the folder that holds {item.source!r} is not there")
+            raise DependencyError(
+                f"the folder that holds {item.source!r} is not there",
+                public="the place where the dataset was registered is not there now",
+            )
         return source.read(item.bytes)

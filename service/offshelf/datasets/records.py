@@ -35,17 +35,23 @@ def add(store: Store, head: DatasetHead, items: Iterable[DatasetItem]) -> tuple[
     """Commit a dataset, or take the one that has its id already; whether it is new.
 
     `items` are in their final order and gone through once. The version is the next of the name.
+    Of one that is there already the files that were left out are told as they are this time.
     """
     key = layout.dataset(head.owner, head.id)
     if store.exists(key):
-        return load_head(store, head.owner, head.id), False
+        return _known(store, head), False
     for number, page in enumerate(paged(items)):
         store.put_new(layout.dataset_page(head.owner, head.id, PAGE_ITEMS, number), pack(page))
     version = _claim(store, head)
     whole = head.model_copy(update={"version": version, "page_items": PAGE_ITEMS})
     if store.put_new(key, whole.model_dump_json().encode()):
         return whole, True
-    return load_head(store, head.owner, head.id), False
+    return _known(store, head), False
+
+
+def _known(store: Store, head: DatasetHead) -> DatasetHead:
+    left_out = {"skipped": head.skipped, "skipped_total": head.skipped_total}
+    return load_head(store, head.owner, head.id).model_copy(update=left_out)
 
 
 def load(store: Store, owner: str, dataset_id: str) -> Dataset:

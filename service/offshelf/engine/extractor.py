@@ -168,7 +168,7 @@ class Extractor:
 
     def submit(
         self,
-        image: bytes,
+        image: bytes | Callable[[], bytes],
         plan: Plan,
         lane: Lane,
         deadline_s: float | None = None,
@@ -177,9 +177,10 @@ class Extractor:
     ) -> Future[dict[str, Features]]:
         """Start on an image; the future gives, by requested tap, the feature in the tap's shape.
 
-        With a `box` that part of the upright image is the image. `deadline_s` is Unix time. A
-        future that is cancelled before its image runs is dropped. Images of a `company` run in one
-        batch, in the order in which they came here, and nobody else with them.
+        An image that is a function is read by the thread that decodes it; what that raises, the
+        future raises. With a `box` that part of the upright image is the image. `deadline_s` is
+        Unix time. A future that is cancelled before its image runs is dropped. Images of a
+        `company` run in one batch, in the order in which they came here, and nobody else with them.
         It fails with an OffshelfError: InvalidImage, TooLarge, DeadlineExceeded, WorkerError.
         Callbacks of the future may run on the device's thread: they hand over and return.
         """
@@ -308,7 +309,7 @@ class Extractor:
 
     def _prepare(
         self,
-        image: bytes,
+        image: bytes | Callable[[], bytes],
         plan: Plan,
         lane: Lane,
         deadline_s: float | None,
@@ -340,18 +341,19 @@ class Extractor:
 
     def _item(
         self,
-        image: bytes,
+        image: bytes | Callable[[], bytes],
         plan: Plan,
         lane: Lane,
         deadline_s: float | None,
         box: Box | None,
         future: Future[Any],
     ) -> Item:
+        data = image() if callable(image) else image
         began_s = self._clock()
         try:
             if plan.view.is_regional:
                 raise InvalidParameter(f"view {plan.view} is of boxes: give boxes or windows")
-            pixels = cut(decode(image, self._limits), box)
+            pixels = cut(decode(data, self._limits), box)
             inputs = view(pixels, plan.view, plan.resident.card.preprocessing)
         finally:
             self._observer.decoded(self._clock() - began_s)

@@ -104,7 +104,11 @@ class _Survey:
         first = next(iter(indexes.values()))
         for tap, index in indexes.items():
             if not np.array_equal(index.kept, first.kept):
-                raise DependencyError(f"the feature shards of tap {tap} have other images")
+                raise DependencyError(
+                    f"the feature shards of tap {tap} have other images",
+                    public=f"the features of tap {tap} were made when other images of the dataset "
+                    "could be read: its files have changed, so register it anew",
+                )
             self.taps[tap].add(tap, index)
         self.rows.append(len(first.kept))
         self.kept += first.kept.tolist()

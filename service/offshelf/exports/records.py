@@ -11,6 +11,8 @@ from offshelf.schemas.feature_sets import FeatureSet, FeatureSetCard
 from offshelf.store import layout
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from offshelf.store.interface import Store
 
 
@@ -33,6 +35,16 @@ def load_card(store: Store, owner: str, feature_set_id: str) -> FeatureSetCard:
     except UnknownName:  # the writer died between the manifest and the card
         return load_feature_set(store, owner, feature_set_id).card
     return FeatureSetCard.model_validate_json(data)
+
+
+def cards(store: Store, owner: str, names: Iterable[str]) -> Iterator[FeatureSetCard]:
+    """Those of the sets of these ids; one that is deleted meanwhile is left out."""
+    for name in names:
+        try:
+            card = load_card(store, owner, name)
+        except UnknownName:
+            continue
+        yield card
 
 
 def ids(store: Store, owner: str) -> list[str]:

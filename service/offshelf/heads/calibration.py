@@ -50,7 +50,7 @@ def own(kind: str, scores: Floats, *, multi_label: bool) -> Floats:
 
 
 def calibrated(calibration: Calibration, scores: Floats, *, multi_label: bool) -> Floats:
-    """By a temperature, or by a sigmoid a class."""
+    """By a temperature, or by a sigmoid a class: over their sum where an image has one class."""
     if calibration.temperature is not None:
         return softmax(scores / calibration.temperature)
     odds = scores * np.array(calibration.slopes) + np.array(calibration.offsets)

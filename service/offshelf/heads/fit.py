@@ -187,10 +187,14 @@ def end_with_parent(parent: int, workdir: Path) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(PARENT_POLL_S)
-        shutil.rmtree(workdir, ignore_errors=True)
-        os._exit(1)
+        _abandon(workdir)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def _abandon(workdir: Path) -> None:
+    shutil.rmtree(workdir, ignore_errors=True)
+    os._exit(1)
 
 
 def run_child(work: Callable[[Path], None], arguments: list[str]) -> int:
@@ -202,6 +206,10 @@ def run_child(work: Callable[[Path], None], arguments: list[str]) -> int:
     except RequestError as error:
         (workdir / "error.json").write_text(json.dumps(ErrorInfo.of(error).to_dict()))
         return REQUEST_ERROR_STATUS
+    except OSError:
+        if os.getppid() != parent:  # its files are being removed: that is to come to its end
+            _abandon(workdir)
+        raise
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, cast
@@ -152,11 +154,19 @@ def delete(store: Store, card: Head) -> None:
 
 
 def load_card(store: Store, owner: str, head_id: str) -> Head:
-    """A head without its weights; UnknownName when there is none."""
+    """A head without its weights; UnknownName when there is none.
+
+    One that was trained without a name may have got one since: cards are never written again.
+    """
     try:
-        return Head.model_validate_json(store.get(layout.head_card(owner, head_id)))
+        card = Head.model_validate_json(store.get(layout.head_card(owner, head_id)))
     except UnknownName:
         raise UnknownName(f"no head {head_id!r}") from None
+    if not card.name:
+        with suppress(UnknownName):
+            given = json.loads(store.get(layout.head_naming(owner, head_id)))
+            return card.model_copy(update=given)
+    return card
 
 
 def load(store: Store, owner: str, head_id: str) -> LinearHead:

@@ -70,6 +70,24 @@ def claim(store: Store, owner: str, name: str, head_id: str) -> int:
             return version
 
 
+def give(store: Store, card: Head, name: str) -> Head:
+    """The card of a head that is the next version of a name from now on.
+
+    InvalidParameter for a head that has another name: what `name:3` is never changes.
+    """
+    if not card.name:
+        check_name(name)
+        version = claim(store, card.owner, name, card.id)
+        data = json.dumps({"name": name, "version": version}).encode()
+        store.put_new(layout.head_naming(card.owner, card.id), data)
+        card = model.load_card(store, card.owner, card.id)
+    if card.name != name:
+        raise InvalidParameter(
+            f"head {card.id} is {card.name}:{card.version}, and keeps that name: a tag can be moved"
+        )
+    return card
+
+
 def resolve(store: Store, owner: str, text: str) -> Head:
     """The card of the head that a text names; UnknownName says what there is instead."""
     ref = Ref.parse(text)

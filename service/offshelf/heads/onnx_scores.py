@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from offshelf.engine.onnx.nodes import Nodes, tensor
-from offshelf.heads.standalone import SOFTMAX_KINDS
+from offshelf.schemas.learning import LOGISTIC_KINDS, SOFTMAX_KINDS
 
 if TYPE_CHECKING:
     from onnx import ValueInfoProto
@@ -66,13 +66,14 @@ def _decision(nodes: Nodes, features: str, head: LinearHead) -> str:
 
 def _probabilities(nodes: Nodes, decision: str, head: LinearHead) -> str | None:
     """Calibrated ones, or a logistic regression's own."""
-    calibration: dict[str, Any] | None = head.card.model_dump().get("calibration")
+    calibration = head.card.calibration
     if calibration is None:
-        return _own(nodes, decision, head) if head.card.kind.startswith("logreg") else None
-    if calibration["temperature"] is not None:
-        cooled = nodes.op("Div", decision, nodes.constant(float(calibration["temperature"])))
+        return _own(nodes, decision, head) if head.card.kind in LOGISTIC_KINDS else None
+    if calibration.temperature is not None:
+        cooled = nodes.op("Div", decision, nodes.constant(calibration.temperature))
         return _softmax(nodes, cooled, head)
-    slopes, offsets = (np.array(calibration[name], np.float64) for name in ("slopes", "offsets"))
+    slopes = np.array(calibration.slopes, np.float64)
+    offsets = np.array(calibration.offsets, np.float64)
     scaled = nodes.op("Mul", decision, nodes.constant(slopes))
     return _shares(nodes, nodes.op("Add", scaled, nodes.constant(offsets)), head)
 

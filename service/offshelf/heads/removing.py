@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from offshelf.store import layout
 
 if TYPE_CHECKING:
-    from offshelf.schemas.feature_sets import FeatureSet
+    from offshelf.schemas.feature_sets import FeatureSet, FeatureSetCard
     from offshelf.store.interface import Store
 
 
-def remove_feature_set(store: Store, features: FeatureSet) -> None:
+def remove_feature_set(store: Store, features: FeatureSet | FeatureSetCard) -> None:
     """The manifest goes first, as it is what makes the set.
 
     Shards stay while a mark says that another set has them. Those that stay because this breaks

@@ -18,7 +18,9 @@ FOLDER: Final = "folder"  # the layout without a protocol: `<class>/<image>`
 MAX_NAME_CHARS: Final = 200
 MAX_SOURCE_CHARS: Final = 2000
 
-DatasetId = Annotated[str, Field(max_length=80, description="The id of a dataset.")]
+DatasetId = Annotated[
+    str, Field(max_length=80, description="The id of a dataset, or its name, or `name:2`.")
+]
 DatasetName = Annotated[
     str | None, Field(max_length=MAX_NAME_CHARS, description="A name for people.")
 ]

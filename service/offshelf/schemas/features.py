@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from offshelf.core.normalisation import canonical_normalisation
-from offshelf.core.spec import Merge
+from offshelf.core.spec import Merge, Pooling
 from offshelf.core.view import View, canonical_view
 from offshelf.core.windows import canonical_windows
 from offshelf.schemas.base import (
@@ -51,6 +51,7 @@ NormalisationText = Annotated[
     ),
     canonical(canonical_normalisation),
 ]
+PoolText = Annotated[Name, canonical(lambda text: str(Pooling.parse(text)))]
 WindowsText = Annotated[
     str,
     Field(
@@ -121,7 +122,7 @@ class FeatureParams(Strict):
     ] = ["penultimate"]
     view: ViewText = "center"
     pool: Annotated[
-        Name | None,
+        PoolText | None,
         Field(
             description="Of maps: `none`, `avg`, `max`, `grid:N`, `pyramid:1,2,4` (maxima of "
             "cells, means with `:avg`). Left out: the tap's own; `avg` under a `dense` view, "

@@ -125,7 +125,8 @@ class Learning(Strict):
         Field(
             description="Probabilities by held-out scores, of the folds that choose C or else of "
             "five. `temperature`: one for all classes (Guo et al. 2017); `platt`: a sigmoid for "
-            "each class (Platt 1999), for labels too."
+            "each class (Platt 1999), over their sum where an image has one class; for labels too. "
+            "Of many classes the sum is too careful, and `temperature` does better."
         ),
     ] = "none"
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from offshelf.schemas.base import Strict
 
 ExportFormat = Literal["safetensors", "python", "onnx", "onnx-full"]
+
+
+class Naming(Strict):
+    """Body of `PUT /v1/heads/{head}/name`."""
+
+    name: Annotated[str, Field(max_length=200, examples=["flowers"])]
 
 
 class HeadRef(Strict):

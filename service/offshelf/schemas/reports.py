@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from offshelf.schemas.base import Strict
@@ -56,12 +58,14 @@ class Bin(Strict):
 class Reliability(Strict):
     """How far probabilities can be believed: a reliability diagram of equal bins, and its ECE.
 
-    Of the predicted class of each image; where images may have many labels, of every pair of an
-    image and a label, and `accuracy` is the share of the pairs that are positive.
+    Of the most probable class of each image; where images may have many labels, of every pair of an
+    image and a label, and `accuracy` is the share of the pairs that are positive. `by` says where
+    the probabilities are from: a calibration, or a logistic regression's `own`.
     """
 
     bins: list[Bin]
     ece: float
+    by: Literal["own", "temperature", "platt"] = "own"
 
 
 class Sample(Strict):

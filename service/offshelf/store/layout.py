@@ -123,6 +123,11 @@ def head_card(owner: str, head_id: str) -> str:
     return f"{heads(owner)}/{head_id}/card.json"
 
 
+def head_naming(owner: str, head_id: str) -> str:
+    """The name and version that a head got after its training: written once."""
+    return f"{heads(owner)}/{head_id}/name.json"
+
+
 def head_evaluation(owner: str, head_id: str) -> str:
     """What a head said of its test samples (safetensors); there before the card."""
     return f"{heads(owner)}/{head_id}/evaluation.safetensors"

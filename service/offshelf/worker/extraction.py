@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from offshelf.core.batching import Lane
 from offshelf.datasets.reading import ImageReader
 from offshelf.engine.company import Company
-from offshelf.errors import ErrorInfo, InvalidImage, RequestError, WorkerError
+from offshelf.errors import ErrorInfo, RequestError, WorkerError
 from offshelf.heads.features import Shard
 from offshelf.schemas.base import ErrorBody
 from offshelf.store import layout
@@ -155,10 +156,9 @@ class ShardExtraction:
     def _submitted(
         self, plan: Plan, dataset: Dataset, region: Region, company: Company | None
     ) -> Future[dict[str, Features]]:
-        try:
-            image = self._images.read(dataset.items[region.number])
-        except InvalidImage as error:  # it has changed since it was registered
-            return _failed(error)
+        # Read in its turn, and by those who decode: a company then hears of an image that cannot
+        # be read, and the images of a shard are not in memory all at once.
+        image = partial(self._images.read, dataset.items[region.number])
         return self._extractor.submit(image, plan, Lane.BULK, box=region.box, company=company)
 
 
@@ -167,12 +167,6 @@ def _companies(plan: Plan, total: int) -> list[Company]:
     size = max(1, FIXED_BATCH // plan.view.inputs)
     companies = [Company(min(size, total - first)) for first in range(0, total, size)]
     return [companies[place // size] for place in range(total)]
-
-
-def _failed(error: InvalidImage) -> Future[dict[str, Features]]:
-    future: Future[dict[str, Features]] = Future()
-    future.set_exception(error)
-    return future
 
 
 def _ended(features: dict[str, Features]) -> Future[dict[str, Features]]:

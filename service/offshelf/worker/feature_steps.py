@@ -23,7 +23,7 @@ from offshelf.worker.planning import (
     params_of,
     request_of,
 )
-from offshelf.worker.reuse import Sources, find_sources
+from offshelf.worker.reuse import Donors, find_donors
 from offshelf.worker.watching import watch
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from offshelf.worker.metrics import WorkerMetrics
 
 # For each item of a dataset where its row is: 12 bytes.
-SOURCES_KEPT: Final = 4
+DONORS_KEPT: Final = 4
 
 
 class FeatureSteps:
@@ -71,7 +71,7 @@ class FeatureSteps:
         self._shard_images = shard_images
         self._clock = clock
         self._shards = ShardExtraction(store, extractor, cache, images)
-        self._known_sources = lru_cache(SOURCES_KEPT)(lambda key: Sources.unpack(store.get(key)))
+        self._known_donors = lru_cache(DONORS_KEPT)(lambda key: Donors.unpack(store.get(key)))
 
     def start(self, job: Job) -> None:
         """Check what is asked, pin what it means, and enqueue the shards.
@@ -85,7 +85,7 @@ class FeatureSteps:
         with self._extractor.resolve(params_of(request)) as plan:
             size = self._shard_size(dataset.id)
             pinned = Pinned.from_plan(plan, size, deterministic=fixed)
-        settled = {**asdict(pinned), "sources": self._sources(job, dataset, pinned)}
+        settled = {**asdict(pinned), "sources": self._donors(job, dataset, pinned)}
         self._jobs.advance(job.id, JobState.RUNNING, stage="extracting", result=settled)
         if job.kind == FEATURE_SET and self._is_there(job, dataset, pinned):
             return
@@ -107,7 +107,7 @@ class FeatureSteps:
         self._succeed(job, features.id)
         return True
 
-    def _sources(self, job: Job, dataset: Dataset, pinned: Pinned) -> list[str]:
+    def _donors(self, job: Job, dataset: Dataset, pinned: Pinned) -> list[str]:
         """The other datasets that rows are taken from: where each is stands in the store.
 
         Features that are fixed in their batches are taken from nowhere.
@@ -115,7 +115,7 @@ class FeatureSteps:
         if pinned.deterministic:
             return []
         shelves = sorted(set(pinned.shelves.values()))
-        found = find_sources(self._store, self._datasets, dataset, shelves)
+        found = find_donors(self._store, self._datasets, dataset, shelves)
         if found is not None:
             self._store.put_new(layout.reuse(job.owner, job.id), found.pack())
         for shelf in shelves:
@@ -143,8 +143,8 @@ class FeatureSteps:
         work = Work(dataset, params_of(request), pinned, index)
         if not job.result.get("sources"):
             return work
-        sources = self._known_sources(layout.reuse(job.owner, job.id))
-        return replace(work, known=sources.rows(self._store, pinned.shelves, work.numbers))
+        donors = self._known_donors(layout.reuse(job.owner, job.id))
+        return replace(work, known=donors.rows(self._store, pinned.shelves, work.numbers))
 
     def finish(self, job: Job) -> None:
         """Write the manifest, which is the commit of a feature set."""

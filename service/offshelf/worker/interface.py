@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
     from offshelf.core.batching import Lane
@@ -62,7 +62,7 @@ class Extractor(Protocol):
 
     def submit(
         self,
-        image: bytes,
+        image: bytes | Callable[[], bytes],
         plan: Plan,
         lane: Lane,
         deadline_s: float | None = None,
@@ -71,6 +71,7 @@ class Extractor(Protocol):
     ) -> Future[dict[str, Features]]:
         """Take an image; the features come by tap name. Cancelling it before it runs drops it.
 
+        One that is a function is read when its turn comes; what that raises, the future raises.
         With a `box` that part of it is the image. `deadline_s` is Unix time. Images of a `company`
         run in one batch, in the order in which they came here, and nobody else with them.
         """

@@ -1,7 +1,7 @@
 """Rows that other datasets of the owner have already: which they are, and where they stand.
 
 A new version of a dataset shares most images with the one before, and their features stand in
-its shards. `find_sources` compares the contents of the items once a job; a shard then takes the
+its shards. `find_donors` compares the contents of the items once a job; a shard then takes the
 rows it needs from the few shards of others that have them.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from offshelf.worker.known_datasets import KnownDatasets
 
 # So many other datasets are looked through, the newest first.
-MAX_SOURCES: Final = 16
+MAX_DONORS: Final = 16
 DIGEST_BYTES: Final = 16
 
 # The features of items by their number, by tap.
@@ -40,7 +40,7 @@ KnownRows = dict[int, dict[str, "Features"]]
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class Donors:
     """For item n the row of item `numbers[n]` of the dataset `names[which[n]]`; -1: nobody has it.
 
     `shard_images` says how each of those datasets is cut into shards.
@@ -109,9 +109,9 @@ def _row(shard: Shard, number: int) -> Features | None:
     return shard.rows[place] if there else None
 
 
-def find_sources(
+def find_donors(
     store: Store, datasets: KnownDatasets, dataset: Dataset, shelves: Iterable[str]
-) -> Sources | None:
+) -> Donors | None:
     """Where rows of this dataset's items stand under all shelves; None where there are none."""
     digests = _digests(dataset.items)
     which = np.full(len(digests), -1, np.int32)
@@ -130,7 +130,7 @@ def find_sources(
         numbers[open_[found]] = places[found]
         names.append(other.id)
         shard_images.append(int(plan["shard_images"]))
-    return Sources(names, shard_images, which, numbers) if names else None
+    return Donors(names, shard_images, which, numbers) if names else None
 
 
 def _others(
@@ -145,7 +145,7 @@ def _others(
             born.append((records.load_head(store, dataset.owner, name).created_s, name))
         except UnknownName:
             continue  # the dataset was removed since
-    for _, name in sorted(born, reverse=True)[:MAX_SOURCES]:
+    for _, name in sorted(born, reverse=True)[:MAX_DONORS]:
         yield datasets.dataset(dataset.owner, name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -129,7 +130,10 @@ class Trainer:
             else:
                 return
             if time.monotonic() > deadline_s:
-                raise InvalidParameter(f"the training took longer than {self.timeout_s:g} s")
+                raise InvalidParameter(
+                    f"the training or export took longer than {self.timeout_s:g} s, the bound that "
+                    "OFFSHELF_TRAIN_TIMEOUT_S sets"
+                )
 
 
 def _with_progress(
@@ -155,4 +159,6 @@ def _check_status(workdir: Path, status: int) -> None:
         raise ErrorInfo.from_dict(error).to_exception()
     if status != 0:
         log = (workdir / "log.txt").read_text(errors="replace")
-        raise WorkerError(f"the training process ended with status {status}: {log[-2000:]}")
+        ended = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        hint = "; is there too little memory?" if status == -signal.SIGKILL else ""
+        raise WorkerError(f"the training or export process {ended}{hint}: {log[-2000:]}")

@@ -249,6 +249,22 @@ async def test_images_are_added_as_a_version(
     assert (await http.get("/v1/datasets/pets:1")).json() == first
 
 
+async def test_a_name_will_do_wherever_an_id_does(
+    http: httpx.AsyncClient, pets: bytes, zipped: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    first = (await upload(http, pets)).json()
+    more = {"archive": ("m.zip", zipped({"cow/1.jpg": picture("cow")}))}
+    second = (await http.post("/v1/datasets/pets/images", files=more)).json()
+    assert (second["version"], second["parent"]) == (2, first["id"])
+    for name, meant in (("pets", second), ("pets:1", first)):
+        for route in ("/v1/feature-sets", "/v1/heads"):
+            job = await http.post(route, json={"dataset": name, "taps": ["fc7"]})
+            assert (job.status_code, job.json()["params"]["dataset"]) == (202, meant["id"])
+    assert (
+        await http.post("/v1/heads", json={"dataset": "dogs", "taps": ["fc7"]})
+    ).status_code == 404
+
+
 async def test_images_of_a_source_are_added_by_a_job(
     reader: httpx.AsyncClient, pets: bytes, root: Path
 ) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offshelf.api.routes import registry
 from offshelf.core.jobs import JobState
 from offshelf.heads.exports import safetensors_file
 from offshelf.schemas.registry import ExportRecord
@@ -47,6 +46,19 @@ async def test_heads_are_named_everywhere(http: httpx.AsyncClient, ports: Ports)
     assert (await http.get("/v1/heads/flowers")).json()["id"] == "head-1"
     gone = await http.get("/v1/heads/flowers:2")
     assert (gone.status_code, "was deleted" in gone.json()["detail"]) == (404, True)
+
+
+@pytest.mark.usefixtures("flowers")
+async def test_a_head_is_named_after_its_training(http: httpx.AsyncClient) -> None:
+    named = await http.put("/v1/heads/head-3/name", json={"name": "flowers"})
+    assert (named.json()["id"], named.json()["version"]) == ("head-3", 3)
+    assert (await http.get("/v1/heads/flowers")).json() == named.json()
+    assert len((await http.get("/v1/heads?name=flowers")).json()["items"]) == 3
+    for ref, name, why in (("flowers:1", "birds", "keeps that name"), ("head-3", "", "keeps")):
+        refused = await http.put(f"/v1/heads/{ref}/name", json={"name": name})
+        assert (refused.status_code, why in refused.json()["detail"]) == (422, True)
+    refused = await http.get("/v1/heads?name=two+words")
+    assert (refused.status_code, "a head's name" in refused.json()["detail"]) == (422, True)
 
 
 @pytest.mark.usefixtures("flowers")
@@ -119,7 +131,7 @@ async def test_a_head_is_downloaded_with_its_digest(kind: str, http: httpx.Async
 
 @pytest.mark.usefixtures("flowers")
 async def test_what_a_worker_makes_is_asked_for_then_downloaded(
-    http: httpx.AsyncClient, ports: Ports, monkeypatch: pytest.MonkeyPatch
+    http: httpx.AsyncClient, ports: Ports
 ) -> None:
     early = await http.get("/v1/heads/flowers/export?format=onnx-full")
     assert (early.status_code, "POST" in early.json()["detail"]) == (404, True)
@@ -141,10 +153,12 @@ async def test_what_a_worker_makes_is_asked_for_then_downloaded(
     ports.store.put_new(key, content)
     key = layout.head_export("default", "head-2", "onnx-full")
     ports.store.put_new(key, record.model_dump_json().encode())
-    monkeypatch.setattr(registry, "CHUNK_BYTES", 1000)
     answer = await http.get("/v1/heads/flowers/export?format=onnx-full")
     assert (answer.status_code, answer.content) == (200, content)
     assert answer.headers["etag"] == f'"{record.sha256}"'
+    path, headers = "/v1/heads/flowers:2/export?format=onnx-full", {"Range": "bytes=5000-5002"}
+    part = await http.get(path, headers=headers)
+    assert (part.status_code, part.content) == (206, content[5000:5003])
     ports.jobs.advance(job["id"], JobState.RUNNING)
     result = {"export": "head-2", **record.model_dump()}
     ports.jobs.advance(job["id"], JobState.SUCCEEDED, result=result)

@@ -21,7 +21,6 @@ from offshelf.commands.serving import settings_with
 from offshelf.core.spec import FeatureSpec, Preprocessing
 from offshelf.errors import NoWorker
 from offshelf.heads.comparing import compared
-from offshelf.heads.exports.interface import repr_digest
 from offshelf.schemas.features import FeaturesAnswer
 from offshelf.schemas.heads import Head, HeadRequest
 from tests.unit.client.fake_service import (
@@ -393,10 +392,18 @@ def test_heads_are_compared(fake: FakeService) -> None:
     assert json.loads(run("heads", "compare", "h1", "h2", "--json").stdout)["fair"] is True
 
 
+def test_a_head_is_named(fake: FakeService) -> None:
+    fake.routes["PUT", "/v1/heads/h1/name"] = lambda request: httpx.Response(
+        200, json=head_card() | json.loads(request.content) | {"version": 4}
+    )
+    told = run("heads", "name", "h1", "flowers")
+    assert told.stdout == "h1 is flowers:4\n", told.output
+
+
 def test_heads_are_exported(fake: FakeService, tmp_path: Path) -> None:
     sha256 = hashlib.sha256(b"weights").hexdigest()
     fake.routes["GET", "/v1/heads/h1/export"] = lambda _: httpx.Response(
-        200, content=b"weights", headers={"Repr-Digest": repr_digest(sha256)}
+        200, content=b"weights", headers={"ETag": f'"{sha256}"'}
     )
     fake.routes["POST", "/v1/heads/h1/export"] = answer(JOB, 202)
     out = tmp_path / "head"
@@ -407,7 +414,7 @@ def test_heads_are_exported(fake: FakeService, tmp_path: Path) -> None:
     assert run("heads", "export", "h1", "--format", "onnx-full", "-o", out).exit_code == 0
     assert json.loads(fake.requests[-2].content) == {"format": "onnx-full"}
     fake.routes["GET", "/v1/heads/h1/export"] = lambda _: httpx.Response(
-        200, content=b"weight", headers={"Repr-Digest": repr_digest(sha256)}
+        200, content=b"weight", headers={"ETag": f'"{sha256}"'}
     )
     broken = run("heads", "export", "h1", "-o", tmp_path / "other")
     assert (broken.exit_code, "arrived damaged" in broken.stderr) == (1, True)

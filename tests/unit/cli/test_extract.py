@@ -18,6 +18,7 @@ from offshelf.api.app import create_app
 from offshelf.cli import app
 from offshelf.commands.extract_state import State, images_digest
 from offshelf.settings import Settings
+from offshelf_client._models import dataset_of
 from tests.unit.api.conftest import Ports
 from tests.unit.client.fake_service import FakeService, job_body, problem
 from tests.unit.client.test_datasets_and_heads import DATASET
@@ -108,6 +109,27 @@ def test_a_folder_becomes_a_folder(service: Half, one: Made, photos: Path, tmp_p
     }  # fmt: skip
 
 
+def test_files_that_are_not_in_the_dataset_are_listed_with_the_others(
+    service: Half, photos: Path, tmp_path: Path
+) -> None:
+    out, skipped = tmp_path / "out", [{"path": "a/x.jpg", "reason": "the image is empty"}]
+    made = DATASET | {"skipped": skipped, "skipped_total": 3}
+    service.routes["POST", "/v1/datasets"] = lambda _: httpx.Response(201, json=made)
+    listed = []
+    for _ in range(2):  # the second uploads nothing, and the service may tell of another upload
+        done = run("extract", photos, "-o", out, "--tap", "fc7")
+        assert done.exit_code == 0, done.output
+        assert f"3 files were left out: {out / 'errors.csv'} (the first 1 of them)" in done.stderr
+        listed.append((out / "errors.csv").read_text().splitlines())
+    assert listed[0] == listed[1]
+    assert [line.split(",")[2] for line in listed[0]] == [
+        "code", "invalid_image", "invalid_image", "left_out",
+    ]  # fmt: skip
+    assert listed[0][-1] == "a/x.jpg,,left_out,the image is empty"
+    told = json.loads((out / "manifest.json").read_text())
+    assert (told["failed"], told["left_out"], told["left_out_total"]) == (2, skipped, 3)
+
+
 def test_again_it_uploads_and_asks_and_downloads_nothing(
     service: Half, photos: Path, tmp_path: Path
 ) -> None:
@@ -186,8 +208,9 @@ def test_a_state_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     state = State("http://here", "digest", "ds-1", {"taps": ["fc7"]}, "j1")
     state.write(tmp_path)
     assert State.read(tmp_path) == state
-    assert state.with_dataset("http://here", "digest", "ds-1") == state
-    assert state.with_dataset("http://here", "digest", "ds-2").job == ""
+    same, other = dataset_of(DATASET | {"id": "ds-1"}), dataset_of(DATASET | {"id": "ds-2"})
+    assert state.with_dataset("http://here", "digest", same) == state
+    assert state.with_dataset("http://here", "digest", other).job == ""
     (tmp_path / ".offshelf" / "state.json").write_text("{torn")
     assert State.read(tmp_path) == State()
 

@@ -38,6 +38,7 @@ def test_the_figures_are_told(fake: FakeService) -> None:
     report = report_body(of_classes(), kind="logreg")
     assert f"{100 * report['test']['accuracy']:.1f} %" in result.stdout
     assert f"{100 * report['reliability']['ece']:.1f} %" in result.stdout
+    assert "calibration error (ECE), uncalibrated" in result.stdout
     assert f"sample {report['test']['hardest'][0]['number']}" in result.stdout
     assert "50.0 +- 10.0" in result.stdout
 

@@ -7,8 +7,9 @@ import io
 
 import pytest
 
-from offshelf_client._models import Progress
+from offshelf_client._models import JobEvent, JobStatus, Progress
 from offshelf_client._progress import Pace, describe, plain_lines, showing
+from offshelf_client._waiting import progress_of, status_after
 
 HALF = Progress("extracting", 4, 8, failed=1)
 
@@ -93,3 +94,19 @@ def test_pace_is_of_the_stage_from_when_it_was_first_told() -> None:
     assert slow == ", 2.5 MB/s, 1:06:30 left"
     now[0] = 131.0
     assert pace.told(Progress("fc7.npy", 50_000_000, None, unit="bytes")) == ", 2.5 MB/s"
+
+
+def test_the_pace_of_a_job_is_the_one_that_the_service_measured() -> None:
+    pace = Pace(lambda: 0.0)
+    assert pace.told(Progress("extracting", 4, 8)) == ""
+    known = Progress("extracting", 5, 8, per_s=12.4, left_s=65.0)
+    assert pace.told(known) == ", 12 images/s, 1:05 left"
+    assert pace.told(Progress("succeeded", 8, 8, per_s=12.4)) == ", 12 images/s"
+
+
+def test_progress_of_a_job_has_the_pace_that_its_events_tell() -> None:
+    told = {"state": "running", "stage": "extracting", "total": 8, "done": 4, "failed": 0,
+            "reused": 1, "computed": 3, "images_per_s": 2.0, "left_s": 2.0}  # fmt: skip
+    status = status_after(JobStatus("j1", "feature_set", "queued"), JobEvent("1-0", told))
+    assert (status.reused, status.computed) == (1, 3)
+    assert progress_of(status) == Progress("extracting", 4, 8, per_s=2.0, left_s=2.0)

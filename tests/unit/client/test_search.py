@@ -37,9 +37,17 @@ class Trains:
         self.heads: dict[str, dict[str, Any]] = {}
         self.features: list[dict[str, Any]] = []
         self.cancelled: list[str] = []
+        self.looked: list[str] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         parts = request.url.path.split("/")[2:]
+        if request.method == "GET" and parts == ["heads"]:
+            self.looked.append(request.url.params["name"])
+            if " " in self.looked[-1]:
+                return problem(422, "invalid_parameter")
+            return httpx.Response(200, json={"items": [], "has_more": False, "after": None})
+        if request.method == "PUT":
+            self.heads[parts[1]] |= json.loads(request.content) | {"version": 1}
         if request.method == "POST":
             body = json.loads(request.content)
             if parts[0] == "feature-sets":
@@ -104,6 +112,20 @@ def test_every_combination_is_tried_and_may_be_kept() -> None:
     assert len(set(tried)) == 8
     assert len(service.features) == 8
     assert set(service.heads) == {"center-fc6-svm", "warp-fc6-svm"}
+
+
+def test_only_the_best_becomes_a_version_of_the_name() -> None:
+    service = Trains()
+    with searching(service) as client:
+        found = client.heads.search("d1", taps=["fc6", "fc7"], name="flowers", keep=True)
+        assert found.head.info.ref == "flowers:1"
+        named = {key: card["name"] for key, card in service.heads.items() if card["name"]}
+        assert named == {found.head.id: "flowers"}
+        assert [card["asked"]["name"] for card in service.heads.values()] == ["", ""]
+        features = len(service.features)
+        with pytest.raises(sdk.InvalidParameterError):
+            client.heads.search("d1", taps=["fc6", "fc7"], name="two words")
+    assert len(service.features) == features, "nothing is extracted for a name that cannot be"
 
 
 def test_what_is_queued_is_cancelled_when_a_training_is_refused() -> None:

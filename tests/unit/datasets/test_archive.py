@@ -8,6 +8,7 @@ import io
 import lzma
 import struct
 import tarfile
+import tempfile
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +156,16 @@ PACKERS: dict[str, Callable[[dict[str, bytes]], bytes]] = {
         [(member(name, len(data)), data) for name, data in files.items()], tarfile.GNU_FORMAT
     ),
 }
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_a_file_that_could_be_written_to_is_only_read(kind: str) -> None:
+    data = PACKERS[kind](FILES)
+    with tempfile.SpooledTemporaryFile(mode="w+b") as file:
+        file.write(data)
+        assert {m.path: m.open().read() for m in read_archive(file, LIMITS)} == FILES
+        file.seek(0)
+        assert file.read() == data
 
 
 @pytest.mark.parametrize("kind", PACKERS)

@@ -43,6 +43,11 @@ def test_what_was_uploaded_is_in_the_store(store: ObjectStore) -> None:
     assert ImageReader(store, Sources()).read(item()) == IMAGE
 
 
+def test_an_image_that_the_store_has_lost_is_no_fault_of_the_image(store: ObjectStore) -> None:
+    with pytest.raises(DependencyError, match=r"the store has lost the image 'cat/1\.jpg'"):
+        ImageReader(store, Sources()).read(item())
+
+
 def test_what_was_registered_is_where_it_was(store: ObjectStore, file: Path) -> None:
     reader = ImageReader(store, Sources([str(file.parent)]))
     assert reader.read(item(str(file))) == IMAGE

@@ -52,6 +52,15 @@ def test_other_content_under_a_name_is_its_next_version(store: ObjectStore) -> N
     assert (second.parent, first.parent) == (None, None)
 
 
+def test_the_same_images_tell_what_was_left_out_this_time(store: ObjectStore) -> None:
+    first, _ = add(store, "cat/1.jpg", "cat/notes.txt")
+    again, new = add(store, "cat/1.jpg", "cat/other.txt", "cat/more.txt")
+    assert (again.id, new) == (first.id, False)
+    assert [file.path for file in again.skipped] == ["cat/other.txt", "cat/more.txt"]
+    assert again.skipped_total == 2
+    assert records.load_head(store, "default", first.id) == first
+
+
 def test_adding_makes_a_version_and_leaves_the_dataset_as_it_was(store: ObjectStore) -> None:
     first, _ = add(store, "pets/cat/2.jpg", "pets/dog/1.jpg")
     second, new = add(store, "cow/1.jpg", "cat/1.jpg", name="ignored", parent=first)

@@ -51,6 +51,29 @@ def test_batches_are_the_same_however_images_and_strangers_come() -> None:
     assert first == second == [[10, 11, 12, 13], [14, 16, 17]]
 
 
+def test_an_image_that_cannot_be_read_does_not_keep_the_others_waiting() -> None:
+    """Whichever it is: the last to arrive lets the others go."""
+
+    def gone() -> bytes:
+        raise InvalidImage("it has changed since it was registered")
+
+    image = encode(Image.new("RGB", (9, 7), (3, 3, 3)))
+    for place in range(3):
+        extractor = Extractor(FakeEngine(), Settings(default_backbone="fake", decode_threads=1))
+        with extractor.resolve(FeatureParams(taps=["mean"])) as plan:
+            resident: Any = plan.resident
+            company = Company(3)
+            images = [gone if n == place else lambda: image for n in range(3)]
+            futures = [extractor.submit(one, plan, Lane.BULK, company=company) for one in images]
+            _, waiting = wait(futures, SOON_S)
+        assert not waiting
+        failed = [future.exception() for future in futures]
+        assert [str(one) for one in failed if one] == ["it has changed since it was registered"]
+        assert isinstance(failed[place], InvalidImage)
+        assert [batch for batch in resident.batches if 3 in batch] == [[3, 3]]
+        extractor.close(5)
+
+
 def batches(seed: int) -> list[list[int]]:
     """What ran with whom: eight images, of which one is broken, in companies of four."""
     engine, settings = FakeEngine(), Settings(default_backbone="fake", decode_threads=4)

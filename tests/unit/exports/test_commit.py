@@ -108,6 +108,17 @@ def test_other_rows_have_another_digest() -> None:
     assert len(digests) == 3
 
 
+def test_a_set_is_deleted_by_its_card_and_lists_go_on_without_it() -> None:
+    store = CountingStore()
+    one, other = made(store), made(store, name="features-2", total=11)
+    card = other.card
+    store.read.clear()
+    remove_feature_set(store, card)
+    assert not [key for key in store.read if key == layout.feature_set("default", "features-2")]
+    left = records.cards(store, "default", ["features-1", "features-2"])
+    assert list(left) == [one.card]
+
+
 def test_a_set_that_is_deleted_leaves_nothing_and_can_be_made_anew() -> None:
     store = MemoryStore()
     first = made(store)

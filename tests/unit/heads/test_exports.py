@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnx
@@ -19,7 +19,9 @@ from offshelf.errors import InvalidParameter, NotAcceptable
 from offshelf.heads import standalone
 from offshelf.heads.exports import onnx_head, python_folder, safetensors_file
 from offshelf.heads.exports.interface import FORMATS, File, repr_digest
+from offshelf.heads.learn import Examples, learn
 from offshelf.heads.model import LinearHead
+from offshelf.schemas.learning import Calibration, Learning
 from tests.unit.heads.cards import SPEC, head
 
 if TYPE_CHECKING:
@@ -62,14 +64,22 @@ def run(made: LinearHead) -> dict[str, np.ndarray]:
     return dict(zip(names, session.run(names, {"features": X.reshape(7, 6)}), strict=True))
 
 
-def calibrated(made: LinearHead, calibration: dict[str, Any]) -> LinearHead:
-    """With a calibration in its card, as the card's JSON has one."""
+def calibrated(made: LinearHead, **fitted: Any) -> LinearHead:
+    """With a calibration in its card; `fitted` is a temperature, or slopes and offsets."""
+    told = Calibration(
+        **fitted, held_out="5 folds", images=9,
+        ece_before=0.1, ece_after=0.1, nll_before=0.1, nll_after=0.1,
+    )  # fmt: skip
+    card = made.card.model_copy(update={"calibration": told})
+    return LinearHead(card, made.coef, made.intercept)
 
-    class Card(type(made.card)):  # type: ignore[misc]
-        calibration: dict[str, Any] | None = None
 
-    told = Card.model_validate({**made.card.model_dump(), "calibration": calibration})
-    return LinearHead(told, made.coef, made.intercept)
+def of_files(made: LinearHead) -> list[np.ndarray]:
+    """The probabilities that its ONNX file and its Python folder give."""
+    copy = standalone.Head(made.coef, made.intercept, json.loads(made.card.model_dump_json()))
+    sure = copy.probabilities(X)
+    assert sure is not None
+    return [run(made)["probabilities"], sure]
 
 
 def test_formats_are_found_and_the_same_head_gives_the_same_bytes() -> None:
@@ -127,19 +137,51 @@ def test_calibrated_probabilities_are_those_of_the_formulas(multi_label: bool) -
     made = head(multi_label=multi_label)
     margins = (X.reshape(7, 6) @ made.coef.T + made.intercept).astype(np.float64)
     slopes, offsets = [0.5, 2.0, 1.0], [0.1, 0.0, -1.0]
-    platt = {"temperature": None, "slopes": slopes, "offsets": offsets}
+    platt = {"method": "platt", "slopes": slopes, "offsets": offsets}
     chances = 1 / (1 + np.exp(-(margins * slopes + offsets)))
     if not multi_label:
         chances /= chances.sum(1, keepdims=True)
     odds = np.exp(margins / 2.5)
-    cooled = {"temperature": 2.5, "slopes": [], "offsets": []}
-    for calibration, expected in ((platt, chances), (cooled, odds / odds.sum(1, keepdims=True))):
-        told = calibrated(made, calibration)
-        found = run(told)
-        assert np.allclose(found["probabilities"], expected, rtol=1e-4, atol=1e-6)
-        assert np.allclose(found["scores"], margins, rtol=1e-5, atol=1e-5)
-        copy = standalone.Head(told.coef, told.intercept, json.loads(told.card.model_dump_json()))
-        assert np.allclose(copy.probabilities(X), expected, rtol=1e-4, atol=1e-6)
+    cooled = {"method": "temperature", "temperature": 2.5}
+    for fitted, expected in ((platt, chances), (cooled, odds / odds.sum(1, keepdims=True))):
+        told = calibrated(made, **fitted)
+        assert np.allclose(run(told)["scores"], margins, rtol=1e-5, atol=1e-5)
+        for found in (*of_files(told), told.probabilities(X)):
+            assert np.allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["temperature", "platt"])
+@pytest.mark.parametrize("kind", ["svm", "svm-hinge", "logreg", "logreg-ovr", "ridge"])
+@pytest.mark.parametrize("classes", CLASSES)
+def test_trained_and_calibrated_heads_have_one_opinion(
+    method: Literal["temperature", "platt"], kind: HeadKind, classes: list[str]
+) -> None:
+    """What a training left in the card is what predictions and files make of it."""
+    rng = np.random.default_rng(1)
+    y = np.arange(60) % len(classes)
+    rows = (rng.normal(size=(60, 6)) + np.eye(6)[y]).astype(np.float32)
+    learning = Learning(kind=kind, calibrate=method)
+    learned = learn(learning, Examples(rows, y, classes, np.zeros(0, np.int64)))
+    card = head(kind=kind, classes=classes, calibration=learned.calibration).card
+    made = LinearHead(card, learned.fitted.coef, learned.fitted.intercept)
+    expected = made.probabilities(X)
+    assert np.allclose(expected.sum(axis=1), 1, atol=1e-5)
+    for found in of_files(made):
+        assert np.allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["svm", "logreg"])
+def test_trained_and_calibrated_labels_have_one_opinion(kind: HeadKind) -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.choice([-1, 0, 1], size=(60, 3))
+    rows = (rng.normal(size=(60, 6)) + np.pad(labels, ((0, 0), (0, 3)))).astype(np.float32)
+    classes = CLASSES[1]
+    learning = Learning(kind=kind, calibrate="platt")
+    learned = learn(learning, Examples(rows, labels, classes, np.zeros(0, np.int64)))
+    card = head(kind=kind, multi_label=True, calibration=learned.calibration).card
+    made = LinearHead(card, learned.fitted.coef, learned.fitted.intercept)
+    for found in of_files(made):
+        assert np.allclose(found, made.probabilities(X), atol=1e-6)
 
 
 def test_an_onnx_head_says_what_it_is() -> None:

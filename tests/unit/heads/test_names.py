@@ -65,6 +65,28 @@ def test_a_version_is_never_given_twice(store: ObjectStore) -> None:
         found(store, "flowers:9")
 
 
+def test_a_head_without_a_name_gets_one_and_keeps_it(store: ObjectStore) -> None:
+    keep(store, "head-1", "flowers")
+    later = keep(store, "head-2")
+    names.claim(store, OWNER, "flowers", "head-2")  # an API that died before it wrote the name
+    given = names.give(store, later, "flowers")
+    assert (given.id, given.name, given.version) == ("head-2", "flowers", 2)
+    assert (
+        model.load_card(store, OWNER, "head-2") == given == names.resolve(store, OWNER, "flowers")
+    )
+    assert names.give(store, given, "flowers") == given
+    assert keep(store, "head-3", "flowers").version == 3
+    for card in (given, later):
+        with pytest.raises(InvalidParameter, match="head head-2 is flowers:2, and keeps that name"):
+            names.give(store, card, "birds")
+    with pytest.raises(InvalidParameter, match="a head's name"):
+        names.give(store, keep(store, "head-4"), "two words")
+    model.delete(store, given)
+    assert list(store.keys(layout.head(OWNER, "head-2"))) == []
+    with pytest.raises(UnknownName, match="was deleted"):
+        found(store, "flowers:2")
+
+
 def test_a_claim_whose_head_never_came_does_not_count(store: ObjectStore) -> None:
     keep(store, "head-1", "flowers")
     names.claim(store, OWNER, "flowers", "head-2")  # its worker died here

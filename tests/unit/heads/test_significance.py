@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from offshelf.heads.evaluation import record
+from offshelf.heads.evaluation.record import Evaluation
 from offshelf.heads.significance import mcnemar, significance
-from offshelf.store import layout
 from offshelf.store.objects import ObjectStore
 from tests.unit.heads.cards import OWNER, card
 
@@ -27,20 +27,30 @@ def test_the_p_value_is_scipy_s_binomial(pairs: list[tuple[bool, bool]]) -> None
     assert told.p_value == pytest.approx(expected)
 
 
-def record(store: ObjectStore, head_id: str, said: list[int], numbers: list[int]) -> None:
+def keep(store: ObjectStore, head_id: str, said: list[int], numbers: list[int]) -> None:
     """Scores on record: one-hot rows of what was said, -1 for a sample without features."""
     scores = np.array([np.eye(3)[k] if k >= 0 else [-np.inf] * 3 for k in said], np.float32)
-    tensors = {"scores": scores, "truth": TRUTH[: len(said)], "numbers": np.array(numbers)}
-    store.put_new(layout.head_evaluation(OWNER, head_id), safetensors.numpy.save(tensors))
+    record.save(
+        store, OWNER, head_id, Evaluation("ds-1", scores, TRUTH[: len(said)], np.array(numbers))
+    )
+
+
+def test_tens_of_thousands_of_samples_are_counted_exactly() -> None:
+    a = np.arange(40_000) % 2 == 0
+    a[:300] = True
+    told = mcnemar(a, ~a)
+    expected = binomtest(told.a_only, len(a), 0.5).pvalue
+    assert told.p_value == pytest.approx(expected, rel=1e-9)
+    assert 0.1 < told.p_value < 0.2
 
 
 def test_only_what_both_heads_scored_counts() -> None:
     store = ObjectStore.open("memory://")
     a, b = card("head-1"), card("head-2")
     assert significance(store, a, b) is None
-    record(store, "head-1", [0, 1, 2, 0, 0, -1], [10, 11, 12, 13, 14, 15])
+    keep(store, "head-1", [0, 1, 2, 0, 0, -1], [10, 11, 12, 13, 14, 15])
     assert significance(store, a, b) is None
-    record(store, "head-2", [0, 2, 1, 1, 1, 2], [10, 11, 12, 13, 14, 15])
+    keep(store, "head-2", [0, 2, 1, 1, 1, 2], [10, 11, 12, 13, 14, 15])
     told = significance(store, a, b)
     assert told is not None
     assert (told.samples, told.a_only, told.b_only) == (5, 3, 1)

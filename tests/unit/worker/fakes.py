@@ -149,7 +149,7 @@ class FakeExtractor:
 
     def submit(
         self,
-        image: bytes,
+        image: bytes | Callable[[], bytes],
         plan: Any,
         lane: Lane,
         deadline_s: float | None = None,
@@ -157,9 +157,7 @@ class FakeExtractor:
         company: Company | None = None,
     ) -> Future[dict[str, Features]]:
         self.submitted += 1
-        if box is not None:
-            image = bytes(value + int(box[0]) for value in image)
-        return self._pool.submit(self._run, image, plan)
+        return self._pool.submit(self._run, image, plan, box)
 
     def submit_windows(
         self,
@@ -176,14 +174,20 @@ class FakeExtractor:
     def _run_windows(self, image: bytes, plan: FakePlan, windows: Windows) -> Boxed:
         boxes = np.asarray(windows.windows(40, 30), np.float64)
         rows = [
-            self._run(bytes(value + int(left) for value in image), plan) for left in boxes[:, 0]
+            self._run(bytes(value + int(left) for value in image), plan, None)
+            for left in boxes[:, 0]
         ]
         features = {tap: np.stack([row[tap] for row in rows]) for tap in plan.specs}
         return Boxed(boxes, 40, 30, features)
 
-    def _run(self, image: bytes, plan: FakePlan) -> dict[str, Features]:
+    def _run(
+        self, image: bytes | Callable[[], bytes], plan: FakePlan, box: Box | None
+    ) -> dict[str, Features]:
         if not self.hold.wait(30):
             raise AssertionError("held for ever")
+        image = image() if callable(image) else image
+        if box is not None:
+            image = bytes(value + int(box[0]) for value in image)
         if self.faults:
             raise self.faults.pop()
         if image.startswith(b"bad"):

@@ -1,24 +1,37 @@
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from offshelf.datasets import records
+from offshelf.datasets.importing import Wanted, import_dataset
+from offshelf.datasets.interface import limits_of
+from offshelf.datasets.reading import ImageReader
+from offshelf.datasets.sources import Sources
+from offshelf.engine.extractor import Extractor
 from offshelf.errors import JobCancelled
 from offshelf.schemas.features import FeatureParams
+from offshelf.settings import Settings
 from offshelf.store import layout
+from offshelf.store.objects import ObjectStore
 from offshelf.worker.content_cache import ContentCache
 from offshelf.worker.extraction import FIXED_BATCH, ShardExtraction, Work
 from offshelf.worker.known_datasets import KnownDatasets
 from offshelf.worker.metrics import WorkerMetrics
 from offshelf.worker.planning import Pinned
-from offshelf.worker.reuse import Sources, find_sources
+from offshelf.worker.reuse import Donors, find_donors
+from tests.unit.engine.fakes import FakeEngine
 from tests.unit.worker.fakes import FakeExtractor, MemoryStore, features_of, put_dataset
 from tests.unit.worker.test_content_cache import DictValues
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from offshelf.schemas.datasets import Dataset
 
 PARAMS = FeatureParams(taps=["fc7", "conv5"])
@@ -82,11 +95,11 @@ def test_rows_of_an_older_version_are_taken_over_from_its_shards(rig: Rig) -> No
     for shelf in rig.pinned.shelves.values():
         rig.store.put_new(layout.extracted("default", shelf, old.id), b"")
     new = put_dataset(rig.store, {"a": images(5, 1, 8), "b": [*images(2, 7), b"bad image"]})
-    found = find_sources(rig.store, KnownDatasets(rig.store), new, rig.pinned.shelves.values())
+    found = find_donors(rig.store, KnownDatasets(rig.store), new, rig.pinned.shelves.values())
     assert found is not None
     assert found.names == [old.id]
-    sources = Sources.unpack(found.pack())
-    known = sources.rows(rig.store, rig.pinned.shelves, range(6))
+    donors = Donors.unpack(found.pack())
+    known = donors.rows(rig.store, rig.pinned.shelves, range(6))
     assert sorted(known) == [0, 1, 3, 4], "8 is new, the bad image has no row anywhere"
     rig.values.held.clear()
     rig.cache._values = None  # so that nothing but the old shards can be the source
@@ -97,19 +110,19 @@ def test_rows_of_an_older_version_are_taken_over_from_its_shards(rig: Rig) -> No
     np.testing.assert_array_equal(type(shard).unpack(conv5).rows, wanted)
 
 
-def test_a_source_whose_shard_is_gone_is_computed(rig: Rig) -> None:
+def test_a_donor_whose_shard_is_gone_is_computed(rig: Rig) -> None:
     old = put_dataset(rig.store, {"a": images(1, 2, 3, 4, 5)})
     rig.make(old, 0)
-    sources = Sources([old.id], [4], np.zeros(5, np.int32), np.arange(5))
-    assert sorted(sources.rows(rig.store, rig.pinned.shelves, range(5))) == [0, 1, 2, 3]
+    donors = Donors([old.id], [4], np.zeros(5, np.int32), np.arange(5))
+    assert sorted(donors.rows(rig.store, rig.pinned.shelves, range(5))) == [0, 1, 2, 3]
 
 
-def test_there_are_no_sources_without_the_same_features(rig: Rig) -> None:
+def test_there_are_no_donors_without_the_same_features(rig: Rig) -> None:
     old = put_dataset(rig.store, {"a": images(1, 2)})
     new = put_dataset(rig.store, {"a": images(1, 2, 3)})
     one, other = rig.pinned.shelves.values()
     rig.store.put_new(layout.extracted("default", one, old.id), b"")
-    assert find_sources(rig.store, KnownDatasets(rig.store), new, [one, other]) is None
+    assert find_donors(rig.store, KnownDatasets(rig.store), new, [one, other]) is None
 
 
 def test_fixed_batches_are_full_in_order_and_take_nothing_from_the_cache() -> None:
@@ -118,9 +131,10 @@ def test_fixed_batches_are_full_in_order_and_take_nothing_from_the_cache() -> No
     seen: list[tuple[int, Any]] = []
 
     def submit(image, plan, lane, deadline_s=None, box=None, company=None):
-        seen.append((image[0], company))
+        data = image()
+        seen.append((data[0], company))
         future: Future[Any] = Future()
-        future.set_result({tap: features_of(image, tap) for tap in plan.specs})
+        future.set_result({tap: features_of(data, tap) for tap in plan.specs})
         return future
 
     rig.extractor.submit = submit  # type: ignore[method-assign]
@@ -173,3 +187,39 @@ def test_a_set_is_named_by_what_it_is(rig: Rig) -> None:
     assert len(names) == 3
     assert rig.pinned.feature_set_id("ds-1") == Rig().pinned.feature_set_id("ds-1")
     fixed.close()
+
+
+def test_a_registered_image_that_has_changed_is_an_error_and_holds_nobody_up(
+    tmp_path: Path,
+) -> None:
+    """With fixed batches too, where each waits for the others of its batch: in a real extractor."""
+    store, files = ObjectStore.open("memory://"), tmp_path / "files"
+    for n in range(10):
+        (files / "a").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 7), (n, n, n)).save(files / "a" / f"{n}.png")
+    sources = Sources([str(files)])
+    wanted = Wanted("default", "files", 1.0, source=str(files), copied=False)
+    head, _ = import_dataset(store, sources.open(str(files)), wanted, limits_of(Settings()))
+    dataset = records.load(store, "default", head.id)
+    (files / "a" / "3.png").write_bytes(b"another")
+    (files / "a" / "9.png").unlink()
+    params = FeatureParams(taps=["mean"])
+    extractor = Extractor(FakeEngine(), Settings(default_backbone="fake", decode_threads=2))
+    cache, reader = ContentCache(None, WorkerMetrics()), ImageReader(store, sources)
+    for deterministic in (True, False):
+        with extractor.resolve(params) as plan:
+            pinned = Pinned.from_plan(plan, 10, deterministic=deterministic)
+        extraction = ShardExtraction(store, extractor, cache, reader)
+        ends_s = time.monotonic() + 60
+
+        def watch(ends_s: float = ends_s) -> None:
+            assert time.monotonic() < ends_s, "somebody waits for ever"
+
+        shard = extraction.make(Work(dataset, params, pinned, 0), watch).shard
+        assert shard.kept.tolist() == [0, 1, 2, 4, 5, 6, 7, 8]
+        assert {n: error.code for n, error in shard.errors.items()} == {
+            3: "invalid_image", 9: "invalid_image",
+        }  # fmt: skip
+        assert "changed since it was registered" in shard.errors[3].message
+    cache.close(5)
+    extractor.close(5)

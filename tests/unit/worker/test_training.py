@@ -55,6 +55,15 @@ def test_a_child_that_breaks_is_our_fault(tmp_path: Path) -> None:
         Trainer(60).fit(tmp_path, PARAMS, training_set, nothing)
 
 
+def test_a_child_that_is_killed_is_told_as_such(tmp_path: Path) -> None:
+    def kill() -> None:
+        for child in psutil.Process().children():
+            child.kill()
+
+    with pytest.raises(WorkerError, match="was killed by signal 9; is there too little memory"):
+        Trainer(60).fit(tmp_path, PARAMS, prepared(tmp_path), kill)
+
+
 def test_a_cancel_kills_the_child(tmp_path: Path) -> None:
     def cancel() -> None:
         raise JobCancelled("enough")
@@ -105,7 +114,7 @@ def test_a_cancel_kills_a_child_in_the_middle_of_its_search(tmp_path: Path) -> N
 
 
 def test_a_fit_that_takes_too_long_is_killed(tmp_path: Path) -> None:
-    with pytest.raises(InvalidParameter, match=r"longer than 0\.01 s"):
+    with pytest.raises(InvalidParameter, match=r"longer than 0\.01 s, the .*TRAIN_TIMEOUT_S"):
         Trainer(0.01).fit(tmp_path, PARAMS, prepared(tmp_path), nothing)
 
 

@@ -125,8 +125,9 @@ class AsyncHeads:
 
         Each is a head of `train` whose C is chosen on held-out training images (`C` is
         `ChooseC()` if it is left out), and the one that does best on those is taken: what the
-        heads do on test images is not looked at. All taps are extracted in one pass. `options`
-        are those of `train`. The other heads are deleted unless `keep`. Lists of
+        heads do on test images is not looked at. It alone becomes a version of `name`. All
+        taps are extracted in one pass. `options` are those of `train`. The other heads are
+        deleted unless `keep`. Lists of
         normalisations hold whole chains: `["l2", "power:0.5,l2"]`. Raises what `train` and
         waiting for it raise; what is queued is cancelled then. Example:
         `found = await client.heads.search(dataset, taps=["fc6", "fc7"])`, `found.best.C`.
@@ -138,8 +139,10 @@ class AsyncHeads:
         }
         if isinstance(C, float | int):
             raise TypeError(f"a search chooses C: a list, as in ChooseC([0.1, 1, 10]), not {C}")
-        training = {"C": ChooseC() if C is None else C, "split": split, "name": name, **options}
-        return await search(
+        training = {"C": ChooseC() if C is None else C, "split": split, **options}
+        if name:
+            await self.list(1, name=name)  # one that cannot be is refused now, not in the end
+        found = await search(
             self,
             self._transport,
             dataset,
@@ -150,6 +153,9 @@ class AsyncHeads:
             keep=keep,
             progress=progress,
         )
+        if name:
+            await found.head.give_name(name)
+        return found
 
     async def get(self, head: str) -> AsyncHead:
         """A head by its id, or as `name` (the newest version), `name:3` or `name:tag`.

@@ -16,7 +16,7 @@ from offshelf_client._features import all_failed
 from offshelf_client._models import HeadInfo, Prediction, Report, head_of
 from offshelf_client._predictions import Predicted, predicted, predictions_of
 from offshelf_client._sync._images import send_images
-from offshelf_client._wire import Call, at, image_form, sendable
+from offshelf_client._wire import Call, at, image_form, json_body, sendable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +76,15 @@ class Head:
             progress=progress,
         )
         return predictions_of(parts, on_error)
+
+    def give_name(self, name: str) -> None:
+        """Make it the next version of a name; it was trained without one, and keeps this one.
+
+        Raises InvalidParameterError for a head of another name. Example:
+        `head.give_name("flowers")`, then `head.info.ref` is `flowers:1`.
+        """
+        call = Call("PUT", at("heads", self.id, "name"), json_body({"name": name}))
+        self.info = head_of(self._transport.json(call))
 
     def tag(self, tag: str) -> None:
         """Let a tag stand here; it leaves the head of the same name at which it stood.

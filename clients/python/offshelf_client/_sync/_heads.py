@@ -126,8 +126,9 @@ class Heads:
 
         Each is a head of `train` whose C is chosen on held-out training images (`C` is
         `ChooseC()` if it is left out), and the one that does best on those is taken: what the
-        heads do on test images is not looked at. All taps are extracted in one pass. `options`
-        are those of `train`. The other heads are deleted unless `keep`. Lists of
+        heads do on test images is not looked at. It alone becomes a version of `name`. All
+        taps are extracted in one pass. `options` are those of `train`. The other heads are
+        deleted unless `keep`. Lists of
         normalisations hold whole chains: `["l2", "power:0.5,l2"]`. Raises what `train` and
         waiting for it raise; what is queued is cancelled then. Example:
         `found = client.heads.search(dataset, taps=["fc6", "fc7"])`, `found.best.C`.
@@ -139,8 +140,10 @@ class Heads:
         }
         if isinstance(C, float | int):
             raise TypeError(f"a search chooses C: a list, as in ChooseC([0.1, 1, 10]), not {C}")
-        training = {"C": ChooseC() if C is None else C, "split": split, "name": name, **options}
-        return search(
+        training = {"C": ChooseC() if C is None else C, "split": split, **options}
+        if name:
+            self.list(1, name=name)  # one that cannot be is refused now, not in the end
+        found = search(
             self,
             self._transport,
             dataset,
@@ -151,6 +154,9 @@ class Heads:
             keep=keep,
             progress=progress,
         )
+        if name:
+            found.head.give_name(name)
+        return found
 
     def get(self, head: str) -> Head:
         """A head by its id, or as `name` (the newest version), `name:3` or `name:tag`.

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from offshelf.api.report.reading import Reported
+    from offshelf.datasets.reading import ImageReader
     from offshelf.engine.decode import Limits
     from offshelf.schemas.heads import Head, PublishedRow
     from offshelf.schemas.reports import HeadReport, LabelExtremes, LowShotCurve
-    from offshelf.store.interface import Store
 
 OURS: Final = "this run"
 # Pictures of so many classes where images may have many labels, and so many of each kind.
@@ -40,11 +40,11 @@ METRICS: Final = {
 }
 
 
-def render(reported: Reported, store: Store, limits: Limits) -> str:
-    """The page of a report; the pictures of samples come from the store."""
+def render(reported: Reported, images: ImageReader, limits: Limits) -> str:
+    """The page of a report; `images` gives the pictures of samples."""
     report = reported.report
     extremes = _shown_extremes(report)
-    found = thumbnails(store, reported.dataset, _pictured(report, extremes), limits)
+    found = thumbnails(images, reported.dataset, _pictured(report, extremes), limits)
     return str(
         _environment()
         .get_template("page.html")

@@ -13,14 +13,13 @@ from PIL import Image
 from offshelf.core.boxes import whole_pixels
 from offshelf.engine.decode import decode
 from offshelf.errors import OffshelfError, UnknownName
-from offshelf.store import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from offshelf.datasets.reading import ImageReader
     from offshelf.engine.decode import Limits
     from offshelf.schemas.datasets import Dataset, DatasetItem
-    from offshelf.store.interface import Store
 
 SIDE: Final = 160
 QUALITY: Final = 80
@@ -39,7 +38,7 @@ class Thumbnail:
 
 
 def thumbnails(
-    store: Store, dataset: Dataset | None, numbers: Iterable[int], limits: Limits
+    images: ImageReader, dataset: Dataset | None, numbers: Iterable[int], limits: Limits
 ) -> Mapping[int, Thumbnail]:
     """The picture of each sample, by its number. One that cannot be had is no error.
 
@@ -53,15 +52,15 @@ def thumbnails(
     def one(number: int) -> Thumbnail:
         if number >= len(items):
             return Thumbnail(missing="no such sample")
-        return _thumbnail(store, items[number], limits)
+        return _thumbnail(images, items[number], limits)
 
     with ThreadPoolExecutor(THREADS, thread_name_prefix="thumbnail") as pool:
         return dict(zip(wanted, pool.map(one, wanted), strict=True))
 
 
-def _thumbnail(store: Store, item: DatasetItem, limits: Limits) -> Thumbnail:
+def _thumbnail(images: ImageReader, item: DatasetItem, limits: Limits) -> Thumbnail:
     try:
-        image = decode(store.get(layout.blob(item.sha256)), limits)
+        image = decode(images.read(item), limits)
     except UnknownName:
         return Thumbnail(missing="its image is not in the store")
     except OffshelfError as error:

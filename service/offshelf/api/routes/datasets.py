@@ -5,7 +5,6 @@ from __future__ import annotations
 # ruff: noqa: TC001, TC003 - FastAPI reads the annotations of routes at run time
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -14,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from offshelf.api.archives import Sent, names_source, read_archive, read_source
 from offshelf.api.limits import admit_job
 from offshelf.api.openapi import archive_body, problems
-from offshelf.api.pages import After, Id, Limit, check_id, page_of
+from offshelf.api.pages import After, Limit, page_of
 from offshelf.api.routes.jobs import IdempotencyKey
 from offshelf.api.services import OWNER, Services, ServicesOf, SettingsOf
 from offshelf.api.submitting import job_body, job_path, submit
@@ -24,7 +23,7 @@ from offshelf.datasets.archive import Archive
 from offshelf.datasets.importing import Wanted, import_dataset
 from offshelf.datasets.interface import limits_of
 from offshelf.errors import InUse, InvalidParameter
-from offshelf.heads.features import load_feature_set
+from offshelf.exports import records as feature_set_records
 from offshelf.heads.removing import remove_feature_set
 from offshelf.schemas.base import Page
 from offshelf.schemas.datasets import (
@@ -36,10 +35,9 @@ from offshelf.schemas.datasets import (
     MoreImages,
     SourceRequest,
 )
-from offshelf.schemas.feature_sets import FeatureSet
+from offshelf.schemas.feature_sets import FeatureSetCard
 from offshelf.schemas.jobs import JobBody
 from offshelf.settings import Settings
-from offshelf.store import layout as keys
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -135,7 +133,7 @@ async def post_dataset(
     openapi_extra={"requestBody": archive_body("MoreImages")},
 )
 async def post_images(
-    dataset_id: Id,
+    dataset_id: Reference,
     request: Request,
     response: Response,
     services: ServicesOf,
@@ -147,8 +145,7 @@ async def post_images(
     The dataset itself stays as it is. The layout is `<class>/<image>`. A path that the dataset
     has with another image is an error; images that it has already make no new version (200).
     """
-    checked = check_id("dataset", dataset_id)
-    parent = await run_in_threadpool(records.load_head, services.store, OWNER, checked)
+    parent = await run_in_threadpool(records.find, services.store, OWNER, dataset_id)
     wanted = Wanted(owner=OWNER, name=parent.name, now_s=services.now_s(), parent=parent)
     wanted.check()
     if names_source(request):
@@ -190,7 +187,7 @@ def get_dataset(reference: Reference, services: ServicesOf) -> DatasetBody:
     responses=problems(404, 409, 503),
 )
 def delete_dataset(
-    dataset_id: Id, services: ServicesOf, feature_sets: WithFeatureSets = False
+    dataset_id: Reference, services: ServicesOf, feature_sets: WithFeatureSets = False
 ) -> None:
     """Remove a dataset that no job is at work on; with `feature_sets`, its feature sets too.
 
@@ -198,17 +195,17 @@ def delete_dataset(
     all that they need. So do the bytes of images in the store, which are kept by content: other
     datasets may share them.
     """
-    head = records.load_head(services.store, OWNER, check_id("dataset", dataset_id))
-    made = {features.id: features for features in _feature_sets(services, head.id)}
+    head = records.find(services.store, OWNER, dataset_id)
+    made = {card.id: card for card in _feature_sets(services, head.id)}
     if jobs := _open_jobs(services, {head.id, *made}):
         raise InUse(f"dataset {head.id} is in use by {_some(jobs, 'job')}: cancel or await them")
     if made and not feature_sets:
         raise InUse(
-            f"dataset {head.id} has {_some(sorted(made), 'feature set')}: delete them with it "
+            f"dataset {head.id} has {_some(list(made), 'feature set')}: delete them with it "
             "(feature_sets=true)"
         )
-    for features in made.values():
-        remove_feature_set(services.store, features)
+    for card in made.values():
+        remove_feature_set(services.store, card)
     records.delete(services.store, OWNER, head.id)
 
 
@@ -274,12 +271,11 @@ def _reads(job: Job) -> set[str]:
     return {str(job.params.get(field)) for field in ("dataset", "parent", "feature_set")}
 
 
-def _feature_sets(services: Services, dataset_id: str) -> Iterator[FeatureSet]:
-    """Those of a dataset."""
-    for key in services.store.keys(keys.feature_sets(OWNER)):
-        features = load_feature_set(services.store, OWNER, PurePosixPath(key).stem)
-        if features.dataset == dataset_id:
-            yield features
+def _feature_sets(services: Services, dataset_id: str) -> Iterator[FeatureSetCard]:
+    """The cards of those of a dataset; a manifest is as large as its dataset."""
+    names = feature_set_records.ids(services.store, OWNER)
+    cards = feature_set_records.cards(services.store, OWNER, names)
+    return (card for card in cards if card.dataset == dataset_id)
 
 
 def _some(ids: list[str], what: str) -> str:

@@ -47,9 +47,10 @@ def post_feature_set(
     Features that are there are not made anew: a set that is there ends the job at once, and rows of
     other versions of the dataset are taken over.
     """
-    dataset = records.load_head(services.store, OWNER, check_id("dataset", wanted.dataset))
+    dataset = records.find(services.store, OWNER, wanted.dataset)
     admit_job(services, settings, dataset.total)
-    job = submit(services, FEATURE_SET, wanted.model_dump(mode="json"), key, dataset.total)
+    params = wanted.model_dump(mode="json") | {"dataset": dataset.id}
+    job = submit(services, FEATURE_SET, params, key, dataset.total)
     response.headers["Location"] = job_path(job)
     return job_body(job)
 
@@ -62,7 +63,7 @@ def list_feature_sets(
 ) -> Page[FeatureSetCard]:
     """All feature sets, by id, without what each has for every image."""
     names, more = page_of(feature_sets.ids(services.store, OWNER), after, limit)
-    items = [feature_sets.load_card(services.store, OWNER, name) for name in names]
+    items = list(feature_sets.cards(services.store, OWNER, names))
     return Page(items=items, has_more=more, after=names[-1] if more else None)
 
 
@@ -89,7 +90,7 @@ def delete_feature_set(feature_set_id: Id, services: ServicesOf) -> None:
 
     409 while a job works on the same dataset: it may count on the rows.
     """
-    found = load_feature_set(services.store, OWNER, check_id("feature set", feature_set_id))
+    found = feature_sets.load_card(services.store, OWNER, check_id("feature set", feature_set_id))
     for job in services.jobs.open(OWNER):
         if job.params.get("dataset") == found.dataset:
             raise JobConflict(f"job {job.id} works on the same dataset: wait for it or cancel it")

@@ -15,7 +15,7 @@ from offshelf.api.features import Extraction
 from offshelf.api.images import read_upload
 from offshelf.api.limits import admit_job
 from offshelf.api.openapi import problems
-from offshelf.api.pages import After, HeadName, Limit, check_id
+from offshelf.api.pages import After, HeadName, Limit
 from offshelf.api.routes.features import counted, limits_of
 from offshelf.api.routes.jobs import IdempotencyKey
 from offshelf.api.services import (
@@ -58,9 +58,10 @@ def post_head(
     """Queue a job that extracts what is missing and trains; `Location` says where to watch it."""
     if wanted.name:
         names.check_name(wanted.name)
-    dataset = records.load_head(services.store, OWNER, check_id("dataset", wanted.dataset))
+    dataset = records.find(services.store, OWNER, wanted.dataset)
     admit_job(services, settings, dataset.total)
-    job = submit(services, HEAD, wanted.model_dump(mode="json"), key, dataset.total)
+    params = wanted.model_dump(mode="json") | {"dataset": dataset.id}
+    job = submit(services, HEAD, params, key, dataset.total)
     response.headers["Location"] = job_path(job)
     return job_body(job)
 
@@ -76,6 +77,8 @@ def list_heads(
     tag: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Page[Head]:
     """All heads, or those of a name, dataset, kind and tag, by id."""
+    if name:
+        names.check_name(name)
     wanted = listing.Wanted(name, dataset, kind, tag)
     found, more = listing.page(services.store, OWNER, wanted, after, limit)
     return Page(items=found, has_more=more, after=found[-1].id if more else None)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-# ruff: noqa: TC001, TC003 - FastAPI reads the annotations of routes at run time
-import json
-from collections.abc import Iterator
+# ruff: noqa: TC001 - FastAPI reads the annotations of routes at run time
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Query, Response
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Path, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 
+from offshelf.api.downloads import answer_file
 from offshelf.api.limits import admit_job
 from offshelf.api.openapi import problems
 from offshelf.api.pages import HeadName
@@ -17,6 +17,7 @@ from offshelf.api.routes.jobs import IdempotencyKey
 from offshelf.api.services import OWNER, ServicesOf, SettingsOf
 from offshelf.api.submitting import job_body, job_path, submit
 from offshelf.errors import InvalidParameter, UnknownName
+from offshelf.exports.virtual import Stored, VirtualFile
 from offshelf.heads import listing, model, names, tags
 from offshelf.heads.comparing import compared
 from offshelf.heads.exports.interface import EXPORT, FORMATS, File, Format, repr_digest
@@ -29,20 +30,21 @@ from offshelf.schemas.registry import (
     ExportRecord,
     ExportRequest,
     HeadComparison,
+    Naming,
 )
 from offshelf.store import layout
 from offshelf.store.interface import Store
 
 router = APIRouter(prefix="/v1/heads", tags=["heads"])
 
-CHUNK_BYTES: Final = 4 << 20
-
 TagName = Annotated[str, Path(description="A word, for example `prod`.")]
 FILE: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The file; `Repr-Digest` and `ETag` have its sha256.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
+    },
+    206: {"description": "The range of it that was asked for."},
+    304: {"description": "It is what If-None-Match names."},
 }
 
 
@@ -68,6 +70,18 @@ def compare_heads(
     a, b = (names.resolve(services.store, OWNER, one) for one in head)
     chance = significance(services.store, a, b)
     return compared(a, b).model_copy(update={"significance": chance})
+
+
+@router.put(
+    "/{head}/name",
+    summary="Name a head",
+    operation_id="name_head",
+    responses=problems(404, 422, 503),
+)
+def put_name(head: HeadName, wanted: Naming, services: ServicesOf) -> Head:
+    """Make a head that was trained without a name the next version of one; it keeps that name."""
+    card = names.resolve(services.store, OWNER, head)
+    return listing.tagged(services.store, names.give(services.store, card, wanted.name))
 
 
 @router.put(
@@ -128,30 +142,54 @@ def post_export(
     return job_body(job)
 
 
+@router.head("/{head}/export", include_in_schema=False)
 @router.get(
     "/{head}/export",
     summary="Download a head",
     operation_id="download_head",
-    response_class=StreamingResponse,
-    responses={**FILE, **problems(404, 406, 422, 503)},
+    response_class=Response,
+    responses={**FILE, **problems(404, 406, 416, 422, 503)},
 )
-def get_export(
+async def get_export(
     head: HeadName,
+    request: Request,
     services: ServicesOf,
     format: Annotated[ExportFormat, Query()] = "safetensors",  # noqa: A002 - its name on the wire
 ) -> Response:
-    """A head as a file. `onnx-full` has to be made first: `POST` to the same path."""
-    card = names.resolve(services.store, OWNER, head)
+    """A head as a file; Range, If-Range and If-None-Match are understood.
+
+    `onnx-full` has to be made first: `POST` to the same path.
+    """
     kind = FORMATS.get(format)
+    made = await run_in_threadpool(_made, services.store, kind, head)
+    return await answer_file(
+        request, made.file, made.name, {"Repr-Digest": repr_digest(made.file.etag)}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A file whose ETag is its sha256, and what to call it."""
+
+    file: VirtualFile
+    name: str
+
+
+def _made(store: Store, kind: Format, head: str) -> _Made:
+    card = names.resolve(store, OWNER, head)
+    part: bytes | Stored
     if kind.write is None:
-        return _kept(services.store, kind, card)
-    made = File.of(kind.write(model.load_kept(services.store, OWNER, card.id)))
-    headers = _headers(kind, card, len(made.content), made.sha256)
-    return Response(made.content, media_type=kind.media_type, headers=headers)
+        record = _record(store, kind, card)
+        sha256 = record.sha256
+        part = Stored(layout.head_export_file(card.owner, card.id, sha256), 0, record.size)
+    else:
+        made = File.of(kind.write(model.load_kept(store, OWNER, card.id)))
+        sha256, part = made.sha256, made.content
+    return _Made(VirtualFile(store, [part], sha256, kind.media_type), kind.filename(card))
 
 
-def _kept(store: Store, kind: Format, card: Head) -> Response:
-    """A file that a worker made before."""
+def _record(store: Store, kind: Format, card: Head) -> ExportRecord:
+    """What is told of a file that a worker made before."""
     try:
         record = store.get(layout.head_export(card.owner, card.id, kind.name))
     except UnknownName:
@@ -161,23 +199,4 @@ def _kept(store: Store, kind: Format, card: Head) -> Response:
             f"head {card.id} has not been exported as {kind.name}: POST "
             f'{{"format": "{kind.name}"}} to this path first, and wait for the job'
         ) from None
-    made = ExportRecord.model_validate(json.loads(record))
-    return StreamingResponse(
-        _chunks(store, layout.head_export_file(card.owner, card.id, made.sha256), made.size),
-        media_type=kind.media_type,
-        headers=_headers(kind, card, made.size, made.sha256),
-    )
-
-
-def _headers(kind: Format, card: Head, size: int, sha256: str) -> dict[str, str]:
-    return {
-        "Content-Length": str(size),
-        "Content-Disposition": f'attachment; filename="{kind.filename(card)}"',
-        "ETag": f'"{sha256}"',
-        "Repr-Digest": repr_digest(sha256),
-    }
-
-
-def _chunks(store: Store, key: str, size: int) -> Iterator[bytes]:
-    for start in range(0, size, CHUNK_BYTES):
-        yield store.get_range(key, start, min(CHUNK_BYTES, size - start))
+    return ExportRecord.model_validate_json(record)

@@ -14,6 +14,7 @@ from offshelf.api.pages import HeadName
 from offshelf.api.report import page
 from offshelf.api.report.reading import read
 from offshelf.api.services import OWNER, ServicesOf, SettingsOf
+from offshelf.datasets.reading import ImageReader
 from offshelf.engine.decode import Limits
 from offshelf.heads import names
 from offshelf.schemas.reports import HeadReport
@@ -59,4 +60,5 @@ def get_report(
     limits = Limits(settings.max_image_bytes, settings.max_image_pixels)
     headers |= {"Content-Security-Policy": page.content_policy()}
     headers |= {"X-Content-Type-Options": "nosniff"}
-    return HTMLResponse(page.render(reported, services.store, limits), headers=headers)
+    images = ImageReader(services.store, services.sources)
+    return HTMLResponse(page.render(reported, images, limits), headers=headers)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 NO_TEST = "the head was trained without a test side, so only its training figures are known"
 NO_LABELS = "the labels of the test were not published, so there is nothing to compare scores with"
-NO_PROBABILITIES = "the head has no probabilities: train it with calibrate=platt or temperature"
+NO_PROBABILITIES = (
+    "the head has no probabilities: train it with calibrate=temperature (or platt, for labels)"
+)
 NO_SCORES = "no test sample had features"
 
 
@@ -56,7 +58,7 @@ def build(head: Head, evaluation: Evaluation | None, dataset: Dataset | None) ->
         update={
             "test": _test(scored, head.classes, _paths(dataset), said),
             "test_missing": "",
-            "reliability": _reliability(scored, said),
+            "reliability": _reliability(head, scored, said),
             "reliability_missing": NO_PROBABILITIES if said is None else "",
         }
     )
@@ -96,8 +98,13 @@ def _test(
     )
 
 
-def _reliability(evaluation: Evaluation, said: NDArray[np.floating] | None) -> Reliability | None:
-    return None if said is None else figures.reliability(evaluation, said)
+def _reliability(
+    head: Head, evaluation: Evaluation, said: NDArray[np.floating] | None
+) -> Reliability | None:
+    if said is None:
+        return None
+    by = "own" if head.calibration is None else head.calibration.method
+    return figures.reliability(evaluation, said).model_copy(update={"by": by})
 
 
 def _paths(dataset: Dataset | None) -> Callable[[int], str | None]:

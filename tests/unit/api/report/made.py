@@ -15,12 +15,13 @@ from offshelf.heads.evaluation import record
 from offshelf.heads.evaluation.record import Evaluation
 from offshelf.heads.model import LinearHead
 from offshelf.heads.scoring import score
-from offshelf.schemas.datasets import Dataset, DatasetItem
+from offshelf.schemas.datasets import Dataset, DatasetHead, DatasetItem
 from offshelf.schemas.heads import Head, Metrics
 from offshelf.store import layout
 from tests.unit.api.fakes import WEIGHTS, spec_of
 
 if TYPE_CHECKING:
+    from offshelf.core.boxes import Box
     from offshelf.store.interface import Store
 
 OWNER = "default"
@@ -34,17 +35,27 @@ def jpeg(colour: tuple[int, int, int], size: tuple[int, int] = (40, 30), **optio
 
 
 def put_dataset(
-    store: Store, paths: list[str], images: list[bytes], classes: list[str], **more: Any
+    store: Store,
+    paths: list[str],
+    images: list[bytes],
+    classes: list[str],
+    boxes: list[list[Box | None]] | None = None,
 ) -> Dataset:
     items = []
-    for path, image in zip(paths, images, strict=True):
+    for path, image, places in zip(paths, images, boxes or [[]] * len(paths), strict=True):
         sha256 = hashlib.sha256(image).hexdigest()
         store.put_new(layout.blob(sha256), image)
-        items.append(DatasetItem(path=path, label=classes[0], sha256=sha256, bytes=len(image)))
-    dataset = Dataset(
-        id="ds-1", owner=OWNER, name="pets", created_s=1.0, classes=classes, items=items, **more
-    )
-    return records.add(store, dataset)[0]
+        items.append(DatasetItem(path, classes[0], sha256, len(image), places))
+    return keep_dataset(store, items, classes)
+
+
+def keep_dataset(store: Store, items: list[DatasetItem], classes: list[str]) -> Dataset:
+    head = DatasetHead(
+        id="ds-1", owner=OWNER, name="pets", created_s=1.0, classes=classes,
+        counts={classes[0]: len(items)}, total=len(items), page_items=0,
+    )  # fmt: skip
+    records.add(store, head, items)
+    return records.load(store, OWNER, head.id)
 
 
 def put_head(

@@ -10,19 +10,35 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import numpy as np
 import pytest
 import sklearn.metrics as skm
 from PIL import Image
 
+from offshelf.api.app import create_app
+from offshelf.core.scoring import reliability
+from offshelf.datasets.sources import Sources
+from offshelf.heads import names
+from offshelf.schemas.datasets import DatasetItem
 from offshelf.schemas.heads import ProtocolReport, PublishedRow
+from offshelf.schemas.learning import Calibration
 from offshelf.schemas.reports import HeadReport, LowShotCurve, LowShotPoint, Spread
 from offshelf.store import layout
-from tests.unit.api.report.made import jpeg, of_classes, of_labels, put_dataset, put_head
+from tests.unit.api.report.made import (
+    jpeg,
+    keep_dataset,
+    of_classes,
+    of_labels,
+    put_dataset,
+    put_head,
+)
 
 if TYPE_CHECKING:
-    import httpx
+    from pathlib import Path
 
+    from offshelf.core.boxes import Box
+    from offshelf.settings import Settings
     from tests.unit.api.conftest import Ports
 
 NAMES = ["ant", "bee", "cow"]
@@ -126,6 +142,25 @@ async def test_a_logistic_head_has_its_own_probabilities(
     assert told["reliability_missing"] == ""
 
 
+async def test_the_report_says_which_calibration_its_probabilities_are_of(
+    http: httpx.AsyncClient, ports: Ports
+) -> None:
+    """And that is the one that is drawn, referred to by the head's name and version."""
+    made = of_classes()
+    figures = dict.fromkeys(("ece_before", "ece_after", "nll_before", "nll_after"), 0.1)
+    cooled = Calibration(method="temperature", temperature=0.2, held_out="5 folds", images=9,
+                         **figures)  # fmt: skip
+    put_head(ports.store, NAMES, made, calibration=cooled, name="ants", version=1)
+    assert names.claim(ports.store, "default", "ants", "h1") == 1
+    told = (await http.get("/v1/heads/ants:1/report")).json()["reliability"]
+    exp = np.exp(made.scores.astype(np.float64) / 0.2)
+    sure = exp / exp.sum(axis=1, keepdims=True)
+    assert told["by"] == "temperature"
+    assert told["ece"] == pytest.approx(reliability(made.truth, sure).ece, abs=1e-6)
+    answer = await http.get("/v1/heads/ants/report?format=html")
+    assert "calibrated on 5 folds of the training side (temperature)" in answer.text
+
+
 async def test_labels_have_precisions_and_the_ends_of_their_rankings(
     http: httpx.AsyncClient, ports: Ports
 ) -> None:
@@ -199,7 +234,10 @@ async def test_heads_from_before_evaluations_and_unknown_ones_are_404(
     assert "before the scores of its test were kept" in answer.json()["detail"]
     assert "train it again" in answer.json()["detail"]
     answer = await http.get("/v1/heads/h2/report", headers={"Accept": "text/html"})
-    assert (answer.status_code, answer.json()["detail"]) == (404, "no head 'h2'")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        404,
+        "no head named 'h2'; there are: none",
+    )
 
 
 async def test_samples_without_features_are_counted_apart(
@@ -309,17 +347,40 @@ async def test_a_sample_that_is_a_region_shows_the_region(
     made = of_classes(images=2)
     scores = np.where(np.eye(3, dtype=bool)[made.truth], -1.0, 1.0).astype(np.float32)
     put_head(ports.store, NAMES, replace(made, scores=scores))
-    dataset = put_dataset(ports.store, ["a", "b"], [jpeg((0, 9, 0)), jpeg((9, 0, 0))], NAMES)
-    boxes = [[(-5.0, 3.0, 12.5, 99.0)], [None]]
-    items = [
-        item.model_copy(update={"boxes": box})
-        for item, box in zip(dataset.items, boxes, strict=True)
-    ]
-    ports.store.delete(layout.dataset("default", "ds-1"))
-    changed = dataset.model_copy(update={"items": items})
-    ports.store.put_new(layout.dataset("default", "ds-1"), changed.model_dump_json().encode())
+    boxes: list[list[Box | None]] = [[(-5.0, 3.0, 12.5, 99.0)], [None]]
+    put_dataset(ports.store, ["a", "b"], [jpeg((0, 9, 0)), jpeg((9, 0, 0))], NAMES, boxes)
     sizes = {(image["width"], image["height"]) for image in (await page(http)).all("img")}
     assert sizes == {("13", "27"), ("40", "30")}
+
+
+async def test_images_that_stayed_where_they_are_are_shown_from_there(
+    ports: Ports, settings: Settings, tmp_path: Path
+) -> None:
+    """A dataset registered from a folder has no copies in the store."""
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    items = []
+    for name in "abc":
+        (folder / name).write_bytes(image := jpeg((0, 9, 0), (20, 10)))
+        digest = hashlib.sha256(image).hexdigest()
+        items.append(DatasetItem(name, NAMES[0], digest, len(image), source=str(folder / name)))
+    made = of_classes(images=3)
+    scores = np.where(np.eye(3, dtype=bool)[made.truth], -1.0, 1.0).astype(np.float32)
+    put_head(ports.store, NAMES, replace(made, scores=scores))
+    keep_dataset(ports.store, items, NAMES)
+    (folder / "b").unlink()
+    (folder / "c").write_bytes(jpeg((9, 9, 9), (20, 10)))
+    allowed = replace(ports.services(), sources=Sources([str(folder)]))
+    for services, pictures, told in (
+        (allowed, 1, ("the file is gone", "its bytes are others")),
+        (ports.services(), 0, ("may not read where the dataset was registered",)),
+    ):
+        transport = httpx.ASGITransport(create_app(services, settings))
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
+            found = await page(http)
+        assert len(found.all("img")) == pictures
+        for reason in told:
+            assert reason in " ".join(found.text)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 60, 120, 400])
