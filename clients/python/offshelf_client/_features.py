@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from offshelf_client._errors import UnexpectedAnswer, understood
 from offshelf_client._models import Item, ItemError, Weights, item_of, weights_of
-from offshelf_client._wire import arrays_of
+from offshelf_client._wire import BOX_ARRAYS, all_arrays_of
 
 if TYPE_CHECKING:
     from collections.abc import ItemsView
@@ -28,11 +29,15 @@ PER_IMAGE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What became of some of the images. `meta` is None when none of them could be sent."""
+    """What became of some of the images. `meta` is None when none of them could be sent.
+
+    `boxed` are the index of the image (R,) and the box (R, 4) of each row, if that was asked for.
+    """
 
     items: tuple[Item, ...]
     arrays: dict[str, NDArray[np.float32]]
     meta: dict[str, Any] | None
+    boxed: tuple[NDArray[np.int64], NDArray[np.float64]] | None = None
 
 
 class Items(tuple[Item, ...]):
@@ -56,6 +61,9 @@ class Features(Mapping[str, "NDArray[np.float32]"]):
 
     `fingerprints` and `specs` are by tap, `items` has one entry for every image of the call in
     order, `backbone` and `weights` say what answered (`weights.random`: nothing was learned).
+
+    Of boxes or windows there is a row each, of all images one after the other: `image_index` (R,)
+    is the image of the call, `boxes` (R, 4) the box in pixels of it. Both are None otherwise.
     """
 
     items: Items  # callable as the method of a mapping, and a sequence besides
@@ -69,6 +77,8 @@ class Features(Mapping[str, "NDArray[np.float32]"]):
         specs: Mapping[str, dict[str, Any]],
         backbone: str,
         weights: Weights | None,
+        image_index: NDArray[np.int64] | None = None,
+        boxes: NDArray[np.float64] | None = None,
     ) -> None:
         self._arrays = dict(arrays)
         self.items = Items(items)
@@ -77,6 +87,8 @@ class Features(Mapping[str, "NDArray[np.float32]"]):
         self.specs = dict(specs)
         self.backbone = backbone
         self.weights = weights
+        self.image_index = image_index
+        self.boxes = boxes
         good = [item.index for item in items if item.status == "ok"]
         self.kept: NDArray[np.intp] = np.array(good, dtype=np.intp)
 
@@ -119,15 +131,21 @@ def all_failed(
 
 def part_of(images: Sequence[Encoded], sent: Sequence[Encoded], content: bytes) -> Part:
     """Read the npz answer to `sent`, and put the answers among all `images` in their order."""
-    meta, arrays = arrays_of(content)
+    meta, arrays = all_arrays_of(content)
+    told = [arrays.pop(name) for name in BOX_ARRAYS if name in arrays]
     with understood("the items of the answer"):
         items = _in_place(images, sent, meta["items"])
-    _check_rows(arrays, items)
-    return Part(items, arrays, meta)
+        boxed = _boxed(told, sent) if told else None
+    taps = {tap: array.astype(np.float32, copy=False) for tap, array in arrays.items()}
+    _check_rows(taps, items)
+    return Part(items, taps, meta, boxed)
 
 
-def joined(parts: Sequence[Part], taps: Sequence[str]) -> Features:
-    """Stack the parts in order. Raises UnexpectedAnswer where they are of different networks."""
+def joined(parts: Sequence[Part], taps: Sequence[str], boxed: bool = False) -> Features:
+    """Stack the parts in order, which are of boxes if `boxed`.
+
+    Raises UnexpectedAnswer where they are of different networks.
+    """
     metas = [part.meta for part in parts if part.meta is not None]
     first = next((meta for meta in metas if meta.get("taps")), metas[0] if metas else {})
     with understood("the answer's description"):
@@ -141,7 +159,22 @@ def joined(parts: Sequence[Part], taps: Sequence[str]) -> Features:
             specs={tap: told[tap]["spec"] for tap in told},
             backbone=first.get("backbone", ""),
             weights=weights_of(first["weights"]) if first.get("weights") else None,
+            image_index=_joined_boxes(parts, 0, np.zeros(0, np.int64)) if boxed else None,
+            boxes=_joined_boxes(parts, 1, np.zeros((0, 4))) if boxed else None,
         )
+
+
+def _boxed(
+    told: Sequence[NDArray[Any]], sent: Sequence[Encoded]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The image of the call, and the box, of each row of an answer to `sent`."""
+    index, boxes = told
+    whole = np.array([image.index for image in sent], np.int64)
+    return whole[index], boxes.astype(np.float64, copy=False).reshape(len(index), 4)
+
+
+def _joined_boxes(parts: Sequence[Part], which: int, empty: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([empty, *(part.boxed[which] for part in parts if part.boxed)])
 
 
 def _stack(parts: Sequence[Part], tap: str) -> NDArray[np.float32]:
@@ -158,8 +191,9 @@ def _renumbered(parts: Sequence[Part]) -> list[Item]:
     row = 0
     for item in (item for part in parts for item in part.items):
         ok = item.status == "ok"
-        items.append(Item(item.index, item.name, item.status, row if ok else None, item.error))
-        row += ok
+        at = row if ok else None
+        items.append(Item(item.index, item.name, item.status, at, item.error, item.rows))
+        row += _rows(item) if ok else 0
     return items
 
 
@@ -177,13 +211,20 @@ def _in_place(
 
 
 def _check_rows(arrays: Mapping[str, NDArray[np.float32]], items: Sequence[Item]) -> None:
-    rows = [item.row for item in items if item.status == "ok"]
+    good = [item for item in items if item.status == "ok"]
+    rows = [item.row for item in good]
+    ends = list(accumulate(map(_rows, good), initial=0))
     # Rows are stacked part by part, so they must stand in the order of the images.
-    if rows != list(range(len(rows))):
+    if rows != ends[:-1]:
         raise UnexpectedAnswer(f"the rows of the answer are not those of its items: {rows}")
     for tap, array in arrays.items():
-        if len(array) != len(rows):
+        if len(array) != ends[-1]:
             raise UnexpectedAnswer(f"tap {tap} has {len(array)} rows for {len(rows)} good images")
+
+
+def _rows(item: Item) -> int:
+    """How many rows a good image has."""
+    return 1 if item.rows is None else item.rows
 
 
 def _check_same(metas: Sequence[Mapping[str, Any]], fingerprints: Mapping[str, str]) -> None:

@@ -52,13 +52,17 @@ class ItemError:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What became of one image. `index` is its place in the call, `row` its row in the arrays."""
+    """What became of one image. `index` is its place in the call, `row` its row in the arrays.
+
+    Where features of boxes were asked for it has `rows` rows, the first of them `row`.
+    """
 
     index: int
     name: str | None
     status: Literal["ok", "error"]
     row: int | None = None
     error: ItemError | None = None
+    rows: int | None = None
 
     def describe(self) -> str:
         """One line for people: which image, and what is wrong with it."""

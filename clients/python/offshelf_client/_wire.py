@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from offshelf_client._models import Split
     from offshelf_client._progress import Show
 
+# Arrays of an npz answer that are of no tap.
+BOX_ARRAYS: Final = ("image_index", "boxes")
 NPZ: Final = "application/x-npz"
 # How fast a service that is slow stores an upload.
 STORED_BYTES_PER_S: Final = 4e6
@@ -175,11 +177,17 @@ def archive_form(
 
 def arrays_of(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
     """Read an npz answer: what its `meta` array says, and the array of each tap."""
+    meta, arrays = all_arrays_of(content)
+    return meta, {tap: _float32(array) for tap, array in arrays.items() if tap not in BOX_ARRAYS}
+
+
+def all_arrays_of(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read an npz answer: what its `meta` array says, and all others as they are."""
     with understood("the npz answer"):
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as npz:
                 meta = json.loads(npz["meta"].tobytes())
-                return meta, {tap: _float32(npz[tap]) for tap in npz.files if tap != "meta"}
+                return meta, {name: npz[name] for name in npz.files if name != "meta"}
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise ValueError(str(error)) from error
 

@@ -63,7 +63,7 @@ def encode(extraction: Extraction, media_type: str, encoding: Encoding, request_
 
 
 def describe(extraction: Extraction, request_id: str) -> dict[str, Any]:
-    """The answer as `schemas.FeaturesAnswer` without the numbers."""
+    """The answer as `schemas.FeaturesAnswer` without the numbers, and without the boxes."""
     return {
         "request_id": request_id,
         "backbone": extraction.backbone,
@@ -117,6 +117,9 @@ def _as_json(extraction: Extraction, encoding: Encoding, request_id: str) -> byt
         answer["taps"][tap]["data"] = (
             base64.b64encode(little.data).decode() if encoding == "base64" else little.tolist()
         )
+    if extraction.boxed is not None:
+        answer["image_index"] = extraction.boxed.image_index.tolist()
+        answer["boxes"] = extraction.boxed.boxes.tolist()
     return to_json(answer)
 
 
@@ -132,22 +135,29 @@ def _as_npz(extraction: Extraction, _encoding: Encoding, request_id: str) -> byt
     arrays: dict[str, NDArray[Any]] = {
         tap: _little_endian(rows.rows) for tap, rows in extraction.taps.items()
     }
+    if extraction.boxed is not None:
+        arrays["image_index"] = extraction.boxed.image_index
+        arrays["boxes"] = extraction.boxed.boxes
     out = io.BytesIO()
     np.savez(out, allow_pickle=False, **arrays, meta=meta)
     return out.getvalue()
 
 
 def _as_arrow(extraction: Extraction, _encoding: Encoding, request_id: str) -> bytes:
-    """One record batch: `index` of the image, and a fixed-size list for each tap.
+    """One record batch: `index` of the image, its `box` if asked, a fixed-size list for each tap.
 
     Maps are flattened; the field's metadata has the shape of a row and the fingerprint. The
     schema's metadata has the rest of the answer as JSON under `offshelf`.
     """
     import pyarrow as pa  # type: ignore[import-untyped]  # it has no type stubs
 
+    boxed = extraction.boxed
     kept = [item.index for item in extraction.items if item.status == "ok"]
-    columns = [pa.array(kept, pa.int32())]
+    columns = [pa.array(kept if boxed is None else boxed.image_index, pa.int32())]
     fields = [pa.field("index", pa.int32(), nullable=False)]
+    if boxed is not None:
+        columns.append(pa.FixedSizeListArray.from_arrays(pa.array(boxed.boxes.ravel()), 4))
+        fields.append(pa.field("box", columns[-1].type, nullable=False))
     for tap, rows in extraction.taps.items():
         flat = _little_endian(rows.rows).reshape(len(rows.rows), -1)
         column = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])

@@ -13,7 +13,7 @@ from offshelf.api.errors import ClientGone, NothingKept
 from offshelf.errors import DependencyError, ErrorInfo, WorkerError
 from offshelf.queue.messages import ImageRequest
 from offshelf.schemas.base import ErrorBody, WeightsBody
-from offshelf.schemas.features import FeatureParams, Item
+from offshelf.schemas.features import BoxedItem, FeatureParams, Item
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from starlette.types import Receive
 
+    from offshelf.api.boxes import Boxes
     from offshelf.api.images import Image
     from offshelf.api.services import Services
     from offshelf.queue.messages import ImageReply
@@ -35,21 +36,33 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class TapRows:
-    """What one tap gave: row r is (*shape) of the r-th good image."""
+    """What one tap gave: row r is (*shape) of the r-th good image, or of a box of one."""
 
     spec: dict[str, Any]
     fingerprint: str
     rows: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxRows:
+    """Of which image of the request (R,) each row is, and of which box (R, 4) in pixels."""
+
+    image_index: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+
+
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """The answers of all images of a request, and which network gave them."""
+    """The answers of all images of a request, and which network gave them.
+
+    `boxed` says whose the rows are where features of boxes were asked for.
+    """
 
     backbone: str
     weights: WeightsBody
     taps: dict[str, TapRows]
     items: list[Item]
+    boxed: BoxRows | None = None
 
 
 async def extract(
@@ -58,16 +71,18 @@ async def extract(
     params: FeatureParams,
     request_id: str,
     deadline_s: float,
+    boxes: Boxes | None = None,
 ) -> Extraction:
-    """Ask for the features of every image; `deadline_s` is how long anybody may wait for them.
+    """Ask for the features of every image, or of its boxes.
 
+    `deadline_s` is how long anybody may wait for them.
     An image that fails has an item that says why. Raises NothingKept when all of them fail, and
     what `Interactive.ask` raises.
     """
-    replies = await _ask(services, images, params, request_id, deadline_s)
+    replies = await _ask(services, images, params, request_id, deadline_s, boxes)
     errors = {image.index: image.error for image in images if image.error}
     errors |= {index: reply.error for index, reply in replies.items() if reply.error}
-    items = _items(images, errors)
+    items = _boxed_items(images, errors, replies) if boxes else _items(images, errors)
     good = [replies[item.index] for item in items if item.status == "ok"]
     if not good:
         raise NothingKept([errors[item.index] for item in items], items)
@@ -77,6 +92,7 @@ async def extract(
         WeightsBody.model_validate(good[0].weights),
         await _stacked(good, params.taps),
         items,
+        _box_rows(good) if boxes else None,
     )
 
 
@@ -109,6 +125,7 @@ async def _ask(
     params: FeatureParams,
     request_id: str,
     deadline_s: float,
+    boxes: Boxes | None,
 ) -> dict[int, ImageReply]:
     """The replies by the index of the image; images with an error are not sent."""
     now_s = services.now_s()
@@ -126,6 +143,7 @@ async def _ask(
             image=image.data,
             sent_s=now_s,
             images=len(good),
+            **(boxes.fields(image.index, good) if boxes else {}),
         )
         for image in good
     ]
@@ -147,6 +165,34 @@ def _items(images: Sequence[Image], errors: dict[int, ErrorInfo]) -> list[Item]:
             items.append(Item(index=image.index, name=image.name, status="ok", row=row))
             row += 1
     return items
+
+
+def _boxed_items(
+    images: Sequence[Image], errors: dict[int, ErrorInfo], replies: dict[int, ImageReply]
+) -> list[Item]:
+    items: list[Item] = []
+    row = 0
+    for image in images:
+        told: dict[str, Any] = {"index": image.index, "name": image.name}
+        if error := errors.get(image.index):
+            items.append(BoxedItem(**told, status="error", error=ErrorBody.of(error)))
+        else:
+            rows = len(_boxes_of(replies[image.index]))
+            items.append(BoxedItem(**told, status="ok", row=row, rows=rows))
+            row += rows
+    return items
+
+
+def _box_rows(replies: Sequence[ImageReply]) -> BoxRows:
+    boxes = [_boxes_of(reply) for reply in replies]
+    index = np.repeat([reply.index for reply in replies], [len(some) for some in boxes])
+    return BoxRows(index.astype(np.int64), np.concatenate(boxes))
+
+
+def _boxes_of(reply: ImageReply) -> NDArray[np.float64]:
+    if reply.boxes is None or any(len(r.values) != len(reply.boxes) for r in reply.rows.values()):
+        raise WorkerError(f"image {reply.index} was answered without its boxes")
+    return reply.boxes
 
 
 def _failed(image: Image, error: ErrorInfo) -> Item:
@@ -177,5 +223,6 @@ async def _stacked(replies: Sequence[ImageReply], taps: Sequence[str]) -> dict[s
 
 def _stack(replies: Sequence[ImageReply], tap: str) -> TapRows:
     first = replies[0].rows[tap]
-    rows = np.stack([reply.rows[tap].values for reply in replies])
+    values = [reply.rows[tap].values for reply in replies]
+    rows = np.stack(values) if replies[0].boxes is None else np.concatenate(values)
     return TapRows(first.spec, first.fingerprint, rows)

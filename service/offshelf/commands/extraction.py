@@ -28,7 +28,7 @@ from offshelf.commands.options import (
 from offshelf.commands.output import table
 
 if TYPE_CHECKING:
-    from offshelf_client import Features
+    from offshelf_client import Features, Item
 
 
 def features(
@@ -49,6 +49,19 @@ def features(
     normalize: Normalize = "none",
     merge: Merge = "mean",
     weights: Weights = None,
+    windows: Annotated[
+        str | None,
+        typer.Option(
+            help="A row for each window: pyramid, pyramid:1,1.3,2;overlap=0.65, stride:SIDE,STEP."
+        ),
+    ] = None,
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A row for this box of every image, in pixels; repeat it for several.",
+            metavar="L,T,R,B",
+        ),
+    ] = None,
     on_error: WhenImagesFail = OnError.RAISE,
     progress: ShowProgress = None,
     url: Url = None,
@@ -56,6 +69,7 @@ def features(
     """Extract features of images at one or more taps."""
     taps = tap or ["penultimate"]
     _check_output(output, taps)
+    boxes = _boxes(box, windows)
     files = image_files(images)
     with connect(url) as client:
         found = client.features(
@@ -67,6 +81,8 @@ def features(
             normalize=normalize,
             merge=merge,
             weights=weights,
+            boxes=[boxes] * len(files) if boxes else None,
+            windows=windows,
             on_error=on_error.value,
             progress=progress_option(progress),
         )
@@ -88,6 +104,22 @@ def _check_output(output: Path | None, taps: list[str]) -> None:
         raise typer.BadParameter(f"{output.parent} is no folder", param_hint="--output")
 
 
+def _boxes(given: list[str] | None, windows: str | None) -> list[list[float]]:
+    """The boxes that `--box` names; BadParameter for a malformed one."""
+    if given and windows:
+        raise typer.BadParameter("give --box or --windows, not both", param_hint="--box")
+    boxes = []
+    for text in given or []:
+        try:
+            left, top, right, bottom = map(float, text.split(","))
+        except ValueError as error:
+            raise typer.BadParameter(
+                f"{text!r} is no box: four numbers, left,top,right,bottom", param_hint="--box"
+            ) from error
+        boxes.append([left, top, right, bottom])
+    return boxes
+
+
 def _save(found: Features, files: list[Path], output: Path) -> None:
     """Write to a neighbour first: a file of the final name is whole."""
     import numpy as np
@@ -98,7 +130,9 @@ def _save(found: Features, files: list[Path], output: Path) -> None:
             np.save(file, next(iter(found.values())), allow_pickle=False)
         else:
             meta = np.frombuffer(json.dumps(_meta(found, files)).encode(), np.uint8)
-            np.savez(file, allow_pickle=False, **found, meta=meta)
+            boxed = {"image_index": found.image_index, "boxes": found.boxes}
+            more = {name: array for name, array in boxed.items() if array is not None}
+            np.savez(file, allow_pickle=False, **found, **more, meta=meta)
     part.replace(output)
 
 
@@ -118,8 +152,16 @@ def _meta(found: Features, files: list[Path]) -> dict[str, object]:
             }
             for tap, array in found.items()
         },
-        "items": [{**asdict(item), "name": str(files[item.index])} for item in found.items],
+        "items": [_item(item, files[item.index]) for item in found.items],
     }
+
+
+def _item(item: Item, file: Path) -> dict[str, object]:
+    """An item as the service writes it, which has `rows` for boxes alone."""
+    told = {**asdict(item), "name": str(file)}
+    if item.rows is None:
+        del told["rows"]
+    return told
 
 
 def _report(found: Features) -> None:

@@ -41,7 +41,8 @@ def places(view: View, pre: Preprocessing, width: int, height: int) -> tuple[Pla
     `squash`: both sides to `pre.crop`.
     `five_crop`: of the preset's resize the corners (top left, top right, bottom left, bottom
     right) and the centre. `ten_crop`: these, then those of the mirrored image.
-    `multi_scale`: at each short side the centre crop. `dense`: at each short side all of it.
+    `multi_scale`: at each short side the centre crop. `dense`, `maps`: at each short side all of
+    it.
     `razavian`: CNNaug of Razavian et al. (CVPRW 2014): the image, five crops of 4/9
     of its area (2/3 of each side, ordered as above), and the image rotated by +DEG and -DEG,
     each squashed to the input; then the mirrored copies of these eight.

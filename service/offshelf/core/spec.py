@@ -29,6 +29,7 @@ _LATER: Final = {"merge": "mean", "architecture": ""}
 _LATER_PREPROCESSING: Final = {"channels": "rgb"}
 
 _GRID = re.compile(r"(?:grid|pyramid):([1-9][0-9]?(?:,[1-9][0-9]?)*)(?::(avg|max))?")
+_ALIGN = re.compile(r"align:([1-9][0-9]?)")
 MAX_LEVELS: Final = 6
 
 
@@ -55,9 +56,10 @@ class Pooling:
     `none` keeps the map; `avg` and `max` are global, (C,); `grid:N` is the adaptive maximum over
     N x N cells, flattened to (C*N*N,) with the cells innermost, and `grid:N:avg` the mean.
     `pyramid:N1,N2,...` is such grids one after the other (He et al., ECCV 2014, section 2.2).
+    `align:N` is RoIAlign, of boxes on a map alone (He et al., ICCV 2017).
     """
 
-    kind: Literal["none", "avg", "max"]
+    kind: Literal["none", "avg", "max", "align"]
     cells: int = 1
     pyramid: tuple[int, ...] = ()
 
@@ -68,18 +70,22 @@ class Pooling:
             return cls(text)  # type: ignore[arg-type]  # the tuple above is the Literal
         if text == "average":
             return cls("avg")
+        if aligned := _ALIGN.fullmatch(text):
+            return cls("align", int(aligned[1]))
         match = _GRID.fullmatch(text)
         levels = tuple(map(int, match[1].split(","))) if match else ()
         if match is None or not _are_levels(levels, text.startswith("grid")):
             raise InvalidParameter(
                 f"pool {text!r} is not one of none, avg, max, grid:N, grid:N:avg, "
                 f"pyramid:N1,N2,..., pyramid:N1,N2,...:avg (N from 1 to 99, rising, "
-                f"up to {MAX_LEVELS} of them)"
+                f"up to {MAX_LEVELS} of them); of boxes on a map also align:N"
             )
         kind: Literal["avg", "max"] = "avg" if match[2] == "avg" else "max"
         return cls(kind, levels[0]) if len(levels) == 1 else cls(kind, pyramid=levels)
 
     def __str__(self) -> str:
+        if self.kind == "align":
+            return f"align:{self.cells}"
         if self.levels == (1,):
             return self.kind
         name = "pyramid" if self.pyramid else "grid"

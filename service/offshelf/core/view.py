@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from offshelf.core.spec import Preprocessing
 
 Kind: TypeAlias = Literal[
-    "center", "warp", "squash", "five_crop", "ten_crop", "multi_scale", "dense", "razavian"
+    "center", "warp", "squash", "five_crop", "ten_crop", "multi_scale", "dense", "maps", "razavian"
 ]
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 CHANGES: Final = ("hflip", "vflip", "rotate", "mirror")
 EXPLAINED: Final = (
     "center, warp, squash, five_crop, ten_crop, multi_scale:Q1,Q2,..., dense:Q1,Q2,..., "
-    "razavian[:DEG], each with any of +hflip, +vflip, +rotate:DEG, +mirror"
+    "razavian[:DEG], each with any of +hflip, +vflip, +rotate:DEG, +mirror; of boxes also "
+    "maps:Q1,Q2,..."
 )
 MAX_SIDES: Final = 8
 MAX_SIDE: Final = 1440  # pixels; squares of it are as large as inputs may be
@@ -34,7 +35,7 @@ RAZAVIAN_DEGREES: Final = 15.0
 
 _SIDES: Final = re.compile(r"[1-9][0-9]{0,3}(,[1-9][0-9]{0,3})*")
 _DEGREES: Final = re.compile(r"-?[0-9]{1,3}(\.[0-9]{1,2})?")
-_SIDED: Final = ("multi_scale", "dense")
+_SIDED: Final = ("multi_scale", "dense", "maps")
 _MIRRORED: Final = ("ten_crop", "razavian")
 _INPUTS: Final = {"five_crop": 5, "ten_crop": 10, "razavian": 16}
 
@@ -43,9 +44,9 @@ _INPUTS: Final = {"five_crop": 5, "ten_crop": 10, "razavian": 16}
 class View:
     """A parsed view. The image is flipped, then rotated, then cut; the cuts are then mirrored.
 
-    `sides` are the short sides of `multi_scale` and `dense` in pixels. `degrees` is the angle of
-    razavian's rotations, `rotation` that of the image itself, both counter-clockwise. `mirror`
-    adds the mirrored copy of every input.
+    `sides` are the short sides of `multi_scale`, `dense` and `maps` in pixels. `degrees` is the
+    angle of razavian's rotations, `rotation` that of the image itself, both counter-clockwise.
+    `mirror` adds the mirrored copy of every input.
     """
 
     kind: Kind
@@ -68,6 +69,10 @@ class View:
         view = cls(name, sides, degrees, **_changes(text, changes))
         if view.mirror and name in _MIRRORED:
             raise InvalidParameter(f"view {text!r}: {name} has the mirrored copies already")
+        if view.is_regional and changes:
+            raise InvalidParameter(
+                f"view {text!r}: {name} takes boxes of the image as it is, so it has no changes"
+            )
         return view
 
     def __str__(self) -> str:
@@ -94,7 +99,12 @@ class View:
     @property
     def is_dense(self) -> bool:
         """Whether its inputs are whole images of any shape, and not of the network's own size."""
-        return self.kind == "dense"
+        return self.kind in ("dense", "maps")
+
+    @property
+    def is_regional(self) -> bool:
+        """Whether it gives a feature of each box, pooled from the maps of the whole image."""
+        return self.kind == "maps"
 
     def check(self, pre: Preprocessing) -> None:
         """InvalidParameter where a scale is too small to cut the network's input from."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from offshelf.core.batching import Decision, Lane, Policy, Run, Waiting, decide
 from offshelf.core.cost import Cost
-from offshelf.engine.interface import Features, Inputs, Output, Resident
+from offshelf.engine.interface import Features, Inputs, Output, Regions, Resident
 from offshelf.engine.observer import Observer, Unobserved
 from offshelf.errors import DeadlineExceeded, DeviceLost, WorkerError
 
@@ -43,7 +43,9 @@ class Item:
     """One image on its way: its inputs for one backbone, and the outputs that are wanted.
 
     `deliver` turns the features, one an output, into the future's result. `deadline_s` is Unix
-    time. `company` is shared by those that run in one batch with nobody else.
+    time. `company` is shared by those that run in one batch with nobody else. With `regions` the
+    features are those of boxes, pooled from the image's maps. With `parts` they are those of parts
+    of the image, each an image for itself with inputs of its own, stacked.
     """
 
     inputs: Inputs
@@ -56,16 +58,19 @@ class Item:
     arrived_s: float = 0.0
     running: bool = False
     company: Hashable = None
+    regions: Regions | None = None
+    parts: tuple[Inputs, ...] = ()
 
     def waiting(self) -> Waiting:
         """The item as the policy sees it: same backbone and same outputs can share a batch."""
-        key: Hashable = (id(self.resident), self.outputs)
+        key: Hashable = (id(self.resident), self.outputs, self.regions is None)
         return Waiting(self.lane, key, self.arrived_s, self.size, self.company)
 
     @property
     def size(self) -> int:
         """What it costs, in inputs of the network's own size; larger ones count by their area."""
-        pixels = sum(stack.size // 3 for stack in self.inputs)
+        images = self.parts or (self.inputs,)
+        pixels = sum(stack.size // 3 for inputs in images for stack in inputs)
         return max(1, math.ceil(pixels / self.resident.card.preprocessing.crop**2))
 
     def start(self) -> bool:
@@ -267,7 +272,7 @@ class Batcher:
         resident, outputs = batch[0].resident, batch[0].outputs
         size = sum(item.size for item in batch)
         began_s = self._clock()
-        rows = resident.forward([item.inputs for item in batch], outputs)
+        rows = _run(batch)
         seconds = self._clock() - began_s
         for output in outputs:
             if output not in rows or len(rows[output]) != len(batch):
@@ -295,6 +300,27 @@ class Batcher:
                 item.fail(WorkerError(f"features that are not finite at {', '.join(bad)}"))
             else:
                 item.finish(part)
+
+
+def _run(batch: Sequence[Item]) -> dict[Output, Sequence[Features]]:
+    """The features of a batch: of regions, or of images and of parts of images together."""
+    resident, outputs = batch[0].resident, batch[0].outputs
+    regions = [item.regions for item in batch if item.regions is not None]
+    if regions:
+        return resident.forward_regions([item.inputs for item in batch], regions, outputs)
+    images = [item.parts or (item.inputs,) for item in batch]
+    rows = resident.forward([inputs for parts in images for inputs in parts], outputs)
+    if not any(item.parts for item in batch):
+        return rows
+    return {output: _together(batch, values) for output, values in rows.items()}
+
+
+def _together(batch: Sequence[Item], values: Sequence[Features]) -> Sequence[Features]:
+    """An entry an item: that of an image as it is, those of parts stacked."""
+    left = iter(values)
+    return [
+        np.stack([next(left) for _ in item.parts]) if item.parts else next(left) for item in batch
+    ]
 
 
 def _failure(error: Exception) -> WorkerError:

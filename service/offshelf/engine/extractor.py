@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -24,8 +24,10 @@ from offshelf.engine.place import Place, check_whitenings
 from offshelf.engine.regions import cut
 from offshelf.engine.residency import Hold, Residency
 from offshelf.engine.views import view
+from offshelf.engine.windowing import boxes_of, gathered, items_of
 from offshelf.errors import (
     DeadlineExceeded,
+    InvalidParameter,
     OffshelfError,
     UnknownName,
     WorkerError,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from offshelf.engine.company import Arrive, Company
     from offshelf.engine.interface import Engine
     from offshelf.engine.whitening import Whitening
+    from offshelf.engine.windowing import Boxed, Windows
     from offshelf.schemas.features import FeatureParams
     from offshelf.settings import Settings
 
@@ -65,6 +68,10 @@ class Plan:
     def resident(self) -> Resident:
         """The backbone."""
         return self.hold.resident
+
+    def deliver(self, rows: Rows) -> dict[str, Features]:
+        """Features by requested tap, of those by output."""
+        return {tap: rows[output] for tap, output in self.outputs.items()}
 
     def __enter__(self) -> Self:
         return self
@@ -194,6 +201,67 @@ class Extractor:
             )
         return future
 
+    def submit_windows(
+        self,
+        image: bytes,
+        plan: Plan,
+        lane: Lane,
+        windows: Windows,
+        deadline_s: float | None = None,
+    ) -> Future[Boxed]:
+        """Start on the windows of an image, which is decoded once; as `submit` otherwise.
+
+        Under a view of maps all are pooled from one pass over the whole image, else each is cut out
+        and seen by the view as if it were an image.
+        """
+        whole: Future[Boxed] = Future()
+        hold = plan.hold.share()
+        whole.add_done_callback(lambda _: hold.release())
+        self._batcher.expect(lane)
+
+        def prepare() -> None:
+            try:
+                self._windows(image, plan, lane, windows, deadline_s, whole)
+            except OffshelfError as error:
+                _end(whole, error)
+            except Exception as error:
+                log.exception("the windows of an image could not be prepared")
+                _end(whole, WorkerError(f"{type(error).__name__}: {error}"))
+            finally:
+                self._batcher.unexpect(lane)
+
+        try:
+            task = self._pools[lane].submit(prepare)
+        except RuntimeError:
+            self._drop(whole, lane, _alone)
+        else:
+            task.add_done_callback(
+                lambda t: self._drop(whole, lane, _alone) if t.cancelled() else None
+            )
+        return whole
+
+    def _windows(
+        self,
+        image: bytes,
+        plan: Plan,
+        lane: Lane,
+        windows: Windows,
+        deadline_s: float | None,
+        whole: Future[Boxed],
+    ) -> None:
+        """On a thread of the pool: decode, cut piece by piece, and queue each at once."""
+        if deadline_s is not None and deadline_s <= self._now():
+            raise DeadlineExceeded("the deadline passed before the image was decoded")
+        pixels = decode(image, self._limits)
+        boxes = boxes_of(pixels, windows)
+        items = []
+        for item in items_of(pixels, boxes, plan, lane, deadline_s):
+            if whole.done():
+                break
+            items.append(item)
+            self._batcher.submit(item)
+        gathered(pixels, boxes, items, whole)
+
     def hold(self, backbone: str | None, weights: str | None) -> Hold:
         """The backbone on the device, loaded first if need be; blocks."""
         return self.residency.hold(backbone or self._default, weights)
@@ -283,16 +351,14 @@ class Extractor:
         data = image() if callable(image) else image
         began_s = self._clock()
         try:
+            if plan.view.is_regional:
+                raise InvalidParameter(f"view {plan.view} is of boxes: give boxes or windows")
             pixels = cut(decode(data, self._limits), box)
             inputs = view(pixels, plan.view, plan.resident.card.preprocessing)
         finally:
             self._observer.decoded(self._clock() - began_s)
-
-        def deliver(rows: Rows) -> dict[str, Features]:
-            return {tap: rows[output] for tap, output in plan.outputs.items()}
-
         outputs = tuple(sorted(set(plan.outputs.values()), key=str))
-        return Item(inputs, plan.resident, outputs, lane, deadline_s, deliver, future)
+        return Item(inputs, plan.resident, outputs, lane, deadline_s, plan.deliver, future)
 
 
 def _alone(item: Item | None) -> Sequence[Item]:
@@ -303,6 +369,12 @@ def _alone(item: Item | None) -> Sequence[Item]:
 def _fail(future: Future[Any], error: OffshelfError) -> None:
     """End a future that has not run, unless it was cancelled."""
     if future.set_running_or_notify_cancel():
+        future.set_exception(error)
+
+
+def _end(future: Future[Any], error: OffshelfError) -> None:
+    """End a future that never runs itself, unless it has ended."""
+    with suppress(InvalidStateError):
         future.set_exception(error)
 
 

@@ -21,6 +21,15 @@ Features: TypeAlias = NDArray[np.float32]
 Inputs: TypeAlias = tuple[Pixels, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Regions:
+    """Boxes (R, 4) of an image of width x height pixels: left, top, right, bottom."""
+
+    boxes: NDArray[np.float64]
+    width: int
+    height: int
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """One thing to hand out of a forward pass. `tap` is canonical (`fc7:pre`).
@@ -96,6 +105,16 @@ class Resident(Protocol):
         Each stack of inputs is (k, H, W, 3) uint8 RGB, of any size that the network can run at.
         An entry has the tap's shape, pooled, merged over the image's inputs and normalised as
         asked, in float32 on the host.
+        """
+        ...
+
+    def forward_regions(
+        self, batch: Sequence[Inputs], regions: Sequence[Regions], outputs: Sequence[Output]
+    ) -> dict[Output, Sequence[Features]]:
+        """A feature of each box of some images, (R, ...) an image, from maps of the whole images.
+
+        The inputs of an image are all of it at one or more scales; a box is pooled from the one
+        at which it is nearest to the network's own size. All outputs are of taps that are maps.
         """
         ...
 

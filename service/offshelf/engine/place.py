@@ -32,6 +32,7 @@ class Place:
     kind: Kind
     dense: bool
     own_pooling: str
+    regional: bool = False
 
     @classmethod
     def of(cls, resident: Resident, requested: str, view: View) -> Place:
@@ -43,7 +44,12 @@ class Place:
             raise InvalidParameter(_not_dense(resident, canonical, tap))
         shape = resident.shape_at(canonical, min(view.sides))
         kind = "map" if len(shape) == 3 else tap.kind
-        return cls(canonical, shape, kind, dense=True, own_pooling=pool)
+        if view.is_regional and kind != "map":
+            raise InvalidParameter(
+                f"tap {canonical!r} is no map, even of a whole image: boxes are pooled from maps; "
+                "take a tap that is one, or a view of the boxes themselves, such as squash"
+            )
+        return cls(canonical, shape, kind, True, pool, view.is_regional)
 
     def pooling(self, asked: str | None) -> str:
         """The canonical pooling. Vectors stay as they are; dense maps are averaged at least."""
@@ -58,7 +64,11 @@ class Place:
                     "grid:N or pyramid:N1,N2"
                 )
             pooling = Pooling("avg")
-        if pooling.kind != "none":
+        if pooling.kind == "align" and not self.regional:
+            raise InvalidParameter(
+                f"pool {pooling} is of boxes on a map: take the view maps:Q1,Q2,..., or grid:N"
+            )
+        if pooling.kind != "none" and not self.regional:
             self._check(pooling)
         return str(pooling)
 

@@ -18,6 +18,7 @@ from offshelf.engine.convolutional import AnySize
 from offshelf.engine.finishing import merge, normalise, pool
 from offshelf.engine.graph import Traced
 from offshelf.engine.layout import arranged, poolable
+from offshelf.engine.region_pooling import Grid, nearest_scale, pool_regions
 from offshelf.engine.survey import Survey
 from offshelf.errors import DeviceLost, InvalidParameter, UnknownName
 from offshelf.registry import unknown
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
     from torch import Tensor, fx, nn
 
     from offshelf.backbones.interface import Card
-    from offshelf.engine.interface import Features, Inputs, Output, Pixels, WeightsInfo
+    from offshelf.engine.interface import (
+        Features,
+        Inputs,
+        Output,
+        Pixels,
+        Regions,
+        WeightsInfo,
+    )
     from offshelf.engine.whitening import Whitening
 
 # Different sets of taps for which a pruned graph is kept.
@@ -162,6 +170,76 @@ class TorchResident:
             self._check_device(error)
             raise
 
+    def forward_regions(
+        self, batch: Sequence[Inputs], regions: Sequence[Regions], outputs: Sequence[Output]
+    ) -> dict[Output, Sequence[Features]]:
+        """A feature of each box of some images; see `engine.interface.Resident`."""
+        try:
+            with torch.inference_mode():
+                maps = self._maps([stack for inputs in batch for stack in inputs], outputs)
+                scales = iter(range(len(maps)))
+                own = [[maps[next(scales)] for _ in inputs] for inputs in batch]
+                found = [
+                    self._of_regions(inputs, scaled, one, outputs)
+                    for inputs, scaled, one in zip(batch, own, regions, strict=True)
+                ]
+                return {o: [features[o] for features in found] for o in outputs}
+        except RuntimeError as error:
+            self._check_device(error)
+            raise
+
+    def _maps(
+        self, stacks: Sequence[Pixels], outputs: Sequence[Output]
+    ) -> Sequence[dict[Output, Tensor]]:
+        """The maps (C, H, W) of every output of each input; those of one size run together."""
+        maps: list[dict[Output, Tensor]] = [{} for _ in stacks]
+        for size in dict.fromkeys(stack.shape for stack in stacks):
+            alike = [i for i, stack in enumerate(stacks) if stack.shape == size]
+            together = self._arranged_of([stacks[i] for i in alike], outputs)
+            for output, values in together.items():
+                for place, value in zip(alike, values, strict=True):
+                    # At the network's own size a vector is not a map of one place yet.
+                    maps[place][output] = value if value.ndim == 3 else value[:, None, None]
+        return maps
+
+    def _of_regions(
+        self,
+        inputs: Inputs,
+        maps: Sequence[dict[Output, Tensor]],
+        regions: Regions,
+        outputs: Sequence[Output],
+    ) -> dict[Output, Features]:
+        """The features of one image's boxes, each from the scale that suits it."""
+        sizes = [stack.shape[2:0:-1] for stack in inputs]
+        zooms = [(wide / regions.width, high / regions.height) for wide, high in sizes]
+        scale = nearest_scale(regions.boxes, zooms, self.card.preprocessing.crop)
+        order = np.argsort(scale, kind="stable")
+        found: dict[Output, Features] = {}
+        for output in outputs:
+            grid, parts = self._grid(output.tap), []
+            for number, zoom in enumerate(zooms):
+                rows = regions.boxes[scale == number]
+                if len(rows):
+                    values = maps[number][output]
+                    units = grid.units(rows, zoom, (values.shape[2], values.shape[1]))
+                    parts.append(pool_regions(output.pooling, values, units))
+            pooled = torch.cat(parts)[torch.from_numpy(np.argsort(order)).to(self._device)]
+            found[output] = self._host(output, pooled.unsqueeze(1))
+        return found
+
+    def _grid(self, tap: str) -> Grid:
+        """Where the units of a tap's map lie in an input of any size.
+
+        A vector's map, in the convolutional form, has the stride of the last map before it.
+        """
+        _, known, _, _ = self.resolve_tap(tap)
+        strides = [one.stride for one in self.card.taps if one.is_map and one.stride is not None]
+        middle = (self.card.preprocessing.crop - 1) / 2
+        return Grid(
+            strides[-1] if known.stride is None else known.stride,
+            middle if known.offset is None else known.offset,
+        )
+
     def part(self, tap: str) -> tuple[fx.GraphModule, Tap]:
         """The network up to a canonical tap, which it gives as a tuple of one, and that tap.
 
@@ -192,6 +270,13 @@ class TorchResident:
     def _of_one_size(
         self, stacks: Sequence[Pixels], outputs: Sequence[Output]
     ) -> dict[Output, Tensor]:
+        arranged = self._arranged_of(stacks, outputs)
+        return {output: pool(output.pooling, values) for output, values in arranged.items()}
+
+    def _arranged_of(
+        self, stacks: Sequence[Pixels], outputs: Sequence[Output]
+    ) -> dict[Output, Tensor]:
+        """What every output's node gives of inputs of one size, (N, ...), arranged."""
         inputs = self._inputs(stacks[0] if len(stacks) == 1 else np.concatenate(stacks))
         side = self.card.preprocessing.crop
         plain = tuple(dict.fromkeys(self._node(output.tap) for output in outputs))
@@ -199,7 +284,7 @@ class TorchResident:
         if inputs.shape[2:] != (side, side):
             nodes = tuple(self._any_size.twin(node) for node in plain)
         taken = dict(zip(plain, self._program(nodes)(inputs), strict=True))
-        return {o: pool(o.pooling, self._arranged(o, taken[self._node(o.tap)])) for o in outputs}
+        return {o: self._arranged(o, taken[self._node(o.tap)]) for o in outputs}
 
     def _features(
         self, output: Output, pooled: Tensor, counts: Sequence[int]

@@ -11,6 +11,8 @@ import numpy as np
 from offshelf.errors import ErrorInfo
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 class ImageRequest:
     """One image of a feature request, which has `images` of them.
 
-    `deadline_s` is Unix time: nobody waits after it.
+    `deadline_s` is Unix time: nobody waits after it. With `boxes` (R, 4), or `windows` as
+    `core.windows` reads them, a feature of each is wanted and not one of the image; `boxes_in_all`
+    counts the boxes of all images of the request, and is 0 where that is not known yet.
     """
 
     request_id: str
@@ -29,6 +33,14 @@ class ImageRequest:
     image: bytes
     sent_s: float
     images: int = 1
+    boxes: Sequence[Sequence[float]] | None = None
+    windows: str | None = None
+    boxes_in_all: int = 0
+
+    @property
+    def is_boxed(self) -> bool:
+        """Whether features of boxes are wanted."""
+        return self.boxes is not None or self.windows is not None
 
     def pack(self) -> bytes:
         """As bytes for the queue."""
@@ -43,7 +55,7 @@ class ImageRequest:
 
 @dataclass(frozen=True, slots=True)
 class TapRow:
-    """The feature of one image at one tap, and the spec that made it."""
+    """The feature of one image at one tap, or those of its boxes, and the spec that made it."""
 
     spec: dict[str, Any]
     fingerprint: str
@@ -52,7 +64,10 @@ class TapRow:
 
 @dataclass(frozen=True, slots=True)
 class ImageReply:
-    """What became of one image: rows by the tap names of the request, or an error."""
+    """What became of one image: rows by the tap names of the request, or an error.
+
+    Where boxes were asked for, `boxes` (R, 4) are they, and a tap has as many rows.
+    """
 
     request_id: str
     index: int
@@ -60,6 +75,7 @@ class ImageReply:
     weights: dict[str, Any] = field(default_factory=dict)
     rows: dict[str, TapRow] = field(default_factory=dict)
     error: ErrorInfo | None = None
+    boxes: NDArray[np.float64] | None = None
 
     def pack(self) -> bytes:
         """As bytes for the reply list."""
@@ -83,6 +99,7 @@ class ImageReply:
                 "weights": self.weights,
                 "rows": rows,
                 "error": asdict(self.error) if self.error else None,
+                "boxes": None if self.boxes is None else self.boxes.astype("<f8").tobytes(),
             }
         )
         return packed
@@ -99,5 +116,10 @@ class ImageReply:
             )
             for tap, row in fields.pop("rows").items()
         }
-        error = fields.pop("error")
-        return cls(**fields, rows=rows, error=ErrorInfo.from_dict(error) if error else None)
+        error, boxes = fields.pop("error"), fields.pop("boxes", None)
+        return cls(
+            **fields,
+            rows=rows,
+            error=ErrorInfo.from_dict(error) if error else None,
+            boxes=None if boxes is None else np.frombuffer(boxes, "<f8").reshape(-1, 4),
+        )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+import json
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from offshelf.core.normalisation import canonical_normalisation
 from offshelf.core.spec import Merge, Pooling
-from offshelf.core.view import canonical_view
+from offshelf.core.view import View, canonical_view
+from offshelf.core.windows import canonical_windows
 from offshelf.schemas.base import (
     MAX_CHAIN_CHARS,
     MAX_NAME_CHARS,
@@ -30,9 +33,10 @@ ViewText = Annotated[
         description="How an image becomes network inputs. `center`: the weights' preset; `warp`: "
         "DeCAF's, aspect ignored; `squash`: straight to the input size; `five_crop`; `ten_crop`: "
         "with mirrors; `multi_scale:256,384`: centre crops at short sides; `dense:256,384`: whole "
-        "images, the network run convolutionally and its maps pooled; `razavian` or "
-        "`razavian:DEG`: 16 crops and rotations. Changes follow: `+hflip`, `+vflip`, "
-        "`+rotate:DEG` of the image, `+mirror`: the mirrored copy of every input as well.",
+        "images, the network run convolutionally and its maps pooled; `maps:300,600`: so, a "
+        "feature of each box; `razavian` or `razavian:DEG`: 16 crops and rotations. "
+        "Changes follow: `+hflip`, `+vflip`, `+rotate:DEG` of the image, `+mirror`: "
+        "the mirrored copy of every input as well.",
         examples=["center", "ten_crop", "dense:256,384,512+mirror"],
     ),
     canonical(canonical_view),
@@ -48,6 +52,48 @@ NormalisationText = Annotated[
     canonical(canonical_normalisation),
 ]
 PoolText = Annotated[Name, canonical(lambda text: str(Pooling.parse(text)))]
+WindowsText = Annotated[
+    str,
+    Field(
+        max_length=MAX_CHAIN_CHARS,
+        description="Square windows of every image: `pyramid`: sides of the short side divided by "
+        "nine scales, neighbours overlapping by half; `pyramid:1,1.3,2;overlap=0.65`: other scales "
+        "and overlap; `stride:SIDE,STEP`: one side in pixels, so many pixels apart.",
+        examples=["pyramid", "pyramid:1,1.3,2;overlap=0.65", "stride:224,112"],
+    ),
+    canonical(canonical_windows),
+]
+Pixels = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
+
+
+def _read_boxes(given: Any) -> Any:
+    """Boxes in a form or a query are JSON text."""
+    if not isinstance(given, str):
+        return given
+    try:
+        return json.loads(given)
+    except (ValueError, RecursionError) as error:
+        raise PydanticCustomError("json", "not JSON: {why}", {"why": str(error)}) from error
+
+
+def _check_boxes(boxes: list[list[Box]]) -> list[list[Box]]:
+    for image, listed in enumerate(boxes):
+        for box in listed:
+            if not (box[0] < box[2] and box[1] < box[3]):
+                raise PydanticCustomError(
+                    "box",
+                    "image {image} has the box {box}: left is before right and top before bottom",
+                    {"image": image, "box": list(box)},
+                )
+    return boxes
+
+
+Box = tuple[Pixels, Pixels, Pixels, Pixels]
+BoxLists = Annotated[
+    list[list[Box]],
+    BeforeValidator(_read_boxes),
+    AfterValidator(_check_boxes),
+]
 
 
 class FeatureParams(Strict):
@@ -104,10 +150,34 @@ class ImageBody(Strict):
 class FeatureOptions(FeatureParams):
     """The parameters of `POST /v1/features`, whatever kind of body carries the images."""
 
+    boxes: Annotated[
+        BoxLists | None,
+        Field(
+            description="A feature of each box and not of the image: for every image, in order, a "
+            "list of [left, top, right, bottom] in pixels of the upright image. In a form or a "
+            "query: JSON text."
+        ),
+    ] = None
+    windows: Annotated[
+        WindowsText | None, Field(description="A feature of each of these windows; not with boxes.")
+    ] = None
+
     encoding: Annotated[
         Encoding,
         Field(description="How a JSON answer holds numbers: lists, or little-endian float32."),
     ] = "float"
+
+    @model_validator(mode="after")
+    def _check_regions(self) -> Self:
+        if self.boxes is not None and self.windows is not None:
+            raise PydanticCustomError("boxes", "give boxes or windows, not both")
+        if View.parse(self.view).is_regional and self.boxes is None and self.windows is None:
+            raise PydanticCustomError(
+                "boxes",
+                "view {view} is of boxes: give boxes or windows, or take dense:Q1,Q2",
+                {"view": self.view},
+            )
+        return self
 
 
 class FeaturesRequest(FeatureOptions):
@@ -124,6 +194,12 @@ class Item(Strict):
     status: Literal["ok", "error"]
     row: int | None = None
     error: ErrorBody | None = None
+
+
+class BoxedItem(Item):
+    """What became of one image of which features of boxes were asked: its `rows` from `row` on."""
+
+    rows: int | None = None
 
 
 class TapAnswer(Strict):
@@ -143,4 +219,11 @@ class FeaturesAnswer(Strict):
     backbone: str
     weights: WeightsBody
     taps: dict[str, TapAnswer]
-    items: list[Item]
+    items: list[Item | BoxedItem]
+    image_index: Annotated[
+        list[int] | None, Field(description="Of boxes: the image of each row.")
+    ] = None
+    boxes: Annotated[
+        list[list[float]] | None,
+        Field(description="Of boxes: left, top, right, bottom of each row, in pixels."),
+    ] = None

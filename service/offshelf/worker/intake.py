@@ -23,13 +23,18 @@ from offshelf.worker.content_cache import ContentCache
 from offshelf.worker.planning import weights_body
 from offshelf.worker.replies import ReplySender
 from offshelf.worker.resolving import Resolving
+from offshelf.worker.windowed import Windowed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from offshelf.engine.extractor import Plan
     from offshelf.engine.interface import Features
+    from offshelf.engine.windowing import Boxed
     from offshelf.queue.interface import Inbox
     from offshelf.queue.messages import ImageRequest
     from offshelf.worker.content_cache import Content
@@ -67,6 +72,7 @@ class Intake:
         self._inbox = inbox
         self._max_answer_bytes = max_answer_bytes
         self._extractor = extractor
+        self._windowed = Windowed(extractor, max_answer_bytes)
         self._metrics = metrics
         self._cache = cache or ContentCache(None, metrics)
         self._max_inflight = max_inflight
@@ -175,8 +181,16 @@ class Intake:
             self._resolving.add(request)
 
     def _start(self, requests: Sequence[ImageRequest], plan: Plan) -> None:
-        """Answer what is known, and send the others to the device."""
+        """Answer what is known, and send the others to the device.
+
+        Features of boxes are never known: where each of hundreds is another look-up, and none is
+        likely asked for again, a cache costs more than it gives.
+        """
         template = _Template.of(plan)
+        for request in requests:
+            if request.is_boxed:
+                self._submit_boxed(request, plan, template)
+        requests = [request for request in requests if not request.is_boxed]
         contents = self._contents(requests)
         known = self._cache.find(template.fingerprints, contents)
         for place, request in enumerate(requests):
@@ -239,6 +253,26 @@ class Intake:
             return
         future.add_done_callback(lambda done: self._finish(request, template, content, done))
 
+    def _submit_boxed(self, request: ImageRequest, plan: Plan, template: _Template) -> None:
+        try:
+            future = self._windowed.submit(request, plan)
+        except Exception as error:  # noqa: BLE001 - every request taken is answered
+            self._answer(request, self._failed(request, error))
+            return
+        future.add_done_callback(lambda done: self._finish_boxed(request, template, done))
+
+    def _finish_boxed(
+        self, request: ImageRequest, template: _Template, done: Future[Boxed]
+    ) -> None:
+        self._proofs += 1
+        error = done.exception()
+        if error is None:
+            found = done.result()
+            reply = template.fill(request, found.features, found.boxes)
+        else:
+            reply = self._failed(request, error)
+        self._answer(request, reply)
+
     def _finish(
         self,
         request: ImageRequest,
@@ -292,11 +326,17 @@ class _Template:
         """By tap."""
         return {tap: fingerprint for tap, (_, fingerprint) in self.specs.items()}
 
-    def fill(self, request: ImageRequest, features: dict[str, Features]) -> ImageReply:
+    def fill(
+        self,
+        request: ImageRequest,
+        features: dict[str, Features],
+        boxes: NDArray[np.float64] | None = None,
+    ) -> ImageReply:
         return ImageReply(
             request_id=request.request_id,
             index=request.index,
             backbone=self.backbone,
             weights=self.weights,
             rows={tap: TapRow(*spec, features[tap]) for tap, spec in self.specs.items()},
+            boxes=boxes,
         )

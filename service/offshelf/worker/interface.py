@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from offshelf.engine.company import Company
     from offshelf.engine.extractor import Plan
     from offshelf.engine.interface import Features
+    from offshelf.engine.windowing import Boxed, Windows
     from offshelf.schemas.features import FeatureParams
 
 
@@ -74,6 +75,17 @@ class Extractor(Protocol):
         With a `box` that part of it is the image. `deadline_s` is Unix time. Images of a `company`
         run in one batch, in the order in which they came here, and nobody else with them.
         """
+        ...
+
+    def submit_windows(
+        self,
+        image: bytes,
+        plan: Plan,
+        lane: Lane,
+        windows: Windows,
+        deadline_s: float | None = None,
+    ) -> Future[Boxed]:
+        """Take the boxes of an image; otherwise as `submit`."""
         ...
 
     def canaries(self, timeout_s: float) -> None:

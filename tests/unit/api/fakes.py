@@ -23,6 +23,7 @@ from offshelf.queue.messages import ImageReply, ImageRequest, TapRow
 from offshelf.schemas.backbones import BackboneBody, TapBody, WorkerBody
 from offshelf.schemas.base import WeightsBody
 from offshelf.schemas.health import SelfCheck, SelfTestReport
+from offshelf.worker.windowed import windows_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -86,20 +87,28 @@ class FakeInteractive:
         error = self._error(request)
         if error:
             return ImageReply(request.request_id, request.index, error=ErrorInfo.of(error))
-        rows = {}
+        rows, boxes = {}, None
+        if request.is_boxed:  # of an image of 40 x 30 pixels
+            boxes = np.asarray(windows_of(request).windows(40, 30), np.float64)
         for tap in request.params["taps"]:
             digest = self.digests.get(request.image, DIGEST)
             spec = spec_of(request.params, tap, digest)
             values = values_of(request.image, tap)
+            if boxes is not None:
+                values = np.stack([values + box[0] for box in boxes]).astype(np.float32)
             rows[tap] = TapRow(spec.to_dict(), spec.fingerprint, values)
         weights = self.weights.model_dump()
-        return ImageReply(request.request_id, request.index, spec.backbone, weights, rows)
+        return ImageReply(
+            request.request_id, request.index, spec.backbone, weights, rows, boxes=boxes
+        )
 
     def _error(self, request: ImageRequest) -> OffshelfError | None:
         if request.params["backbone"] == "lenet":
             return UnknownName("no backbone named 'lenet'")
         if unknown := [tap for tap in request.params["taps"] if tap not in SHAPES]:
             return UnknownName(f"no tap named {unknown[0]!r}")
+        if any(box[0] >= 40 for box in request.boxes or []):
+            return InvalidImage("outside the image")
         return InvalidImage("not an image") if request.image.startswith(b"bad") else None
 
 

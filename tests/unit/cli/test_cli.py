@@ -31,6 +31,7 @@ from tests.unit.client.fake_service import (
     problem,
     transform_card,
 )
+from tests.unit.client.test_boxes import boxed_answer
 from tests.unit.client.test_datasets_and_heads import DATASET, predictions
 
 if TYPE_CHECKING:
@@ -647,3 +648,37 @@ def test_weights_list_names_every_backbone(tmp_path: Path) -> None:
     assert rows["alexnet"]["file"] == str(tmp_path / "alexnet.safetensors")
     assert {"alexnet", "vgg16", "resnet50", "squeezenet1_0"} <= set(rows)
     assert "alexnet" in run("weights", "list", "--weights-dir", tmp_path).stdout
+
+
+def test_features_of_boxes_are_saved_with_whose_they_are(fake: FakeService, photos: Path) -> None:
+    fake.routes["POST", "/v1/features"] = boxed_answer
+    out = photos / "out.npz"
+    result = run("features", photos / "1.png", photos / "2.png", "--tap", "fc7", "-o", out,
+                 "--box", "0,0,4,4", "--box", "1,0,8,2.5")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    with np.load(out) as npz:
+        assert npz["image_index"].tolist() == [0, 0, 1, 1]
+        assert npz["boxes"].tolist() == [[0, 0, 4, 4], [1, 0, 8, 2.5]] * 2
+        told = FeaturesAnswer.model_validate_json(npz["meta"].tobytes())
+    assert [item.model_dump()["rows"] for item in told.items] == [2, 2]
+
+
+def test_features_of_windows_are_asked_for(fake: FakeService, photos: Path) -> None:
+    fake.routes["POST", "/v1/features"] = boxed_answer
+    result = run("features", photos / "1.png", "--tap", "fc7", "--windows", "pyramid")
+    assert result.exit_code == 0, result.output
+    assert fake.forms()[0][1]["windows"] == ["pyramid"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--box", "0,0,4"], "four numbers"),
+        (["--box", "0,0,4,x"], "four numbers"),
+        (["--box", "0,0,4,4", "--windows", "pyramid"], "not both"),
+    ],
+)
+def test_boxes_that_are_none_are_refused(photos: Path, options: list[str], says: str) -> None:
+    result = run("features", photos / "1.png", *options)
+    assert result.exit_code == 2
+    assert says in result.stderr

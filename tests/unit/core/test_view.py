@@ -16,6 +16,8 @@ SIDES = st.lists(st.integers(1, MAX_SIDE), min_size=1, max_size=MAX_SIDES, uniqu
 @st.composite
 def views(draw: st.DrawFn) -> View:
     kind = draw(st.sampled_from(KINDS))
+    if kind == "maps":
+        return View(kind, draw(SIDES))
     return View(
         kind,
         draw(SIDES) if kind in ("multi_scale", "dense") else (),
@@ -99,6 +101,8 @@ def test_every_view_has_one_text(text: str, canonical: str) -> None:
         ("center+rotate:361", "an angle is degrees"),
         ("center+rotate:nan", "an angle is degrees"),
         ("center+hflip+hflip", "stands there twice"),
+        ("maps:300,600+hflip", "takes boxes of the image as it is, so it has no changes"),
+        ("maps", "maps needs short sides in pixels, as in maps:256,384"),
         ("center+rotate:0+rotate:0", "stands there twice"),
         ("ten_crop+mirror", "has the mirrored copies already"),
         ("razavian+mirror", "has the mirrored copies already"),

@@ -16,6 +16,7 @@ from offshelf.core.view import View
 from offshelf.datasets import records
 from offshelf.datasets.importing import Wanted
 from offshelf.engine.interface import WeightsInfo
+from offshelf.engine.windowing import Boxed
 from offshelf.errors import InvalidImage, UnknownName, WeightsMissing
 from offshelf.schemas.datasets import DatasetItem
 from offshelf.store import layout
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from offshelf.core.boxes import Box
     from offshelf.engine.company import Company
     from offshelf.engine.interface import Features
+    from offshelf.engine.windowing import Windows
     from offshelf.queue.tasks import Step
     from offshelf.schemas.datasets import Dataset
     from offshelf.schemas.features import FeatureParams
@@ -66,12 +68,27 @@ class FakeResident:
         raise AssertionError("the fake extractor does not run its resident")
 
 
+class FakeHold:
+    """Counts who shares it."""
+
+    def __init__(self) -> None:
+        self.shared = 0
+
+    def share(self) -> FakeHold:
+        self.shared += 1
+        return self
+
+    def release(self) -> None:
+        self.shared -= 1
+
+
 @dataclass(frozen=True)
 class FakePlan:
     resident: FakeResident
     specs: dict[str, FeatureSpec]
     view: View = field(default_factory=lambda: View.parse("center"))
     closed: threading.Event = field(default_factory=threading.Event)
+    hold: FakeHold = field(default_factory=FakeHold)
 
     def __enter__(self) -> Self:
         return self
@@ -141,6 +158,27 @@ class FakeExtractor:
     ) -> Future[dict[str, Features]]:
         self.submitted += 1
         return self._pool.submit(self._run, image, plan, box)
+
+    def submit_windows(
+        self,
+        image: bytes,
+        plan: Any,
+        lane: Lane,
+        windows: Windows,
+        deadline_s: float | None = None,
+    ) -> Future[Boxed]:
+        """Of an image of 40 x 30 pixels; a box adds its left to every byte."""
+        self.submitted += 1
+        return self._pool.submit(self._run_windows, image, plan, windows)
+
+    def _run_windows(self, image: bytes, plan: FakePlan, windows: Windows) -> Boxed:
+        boxes = np.asarray(windows.windows(40, 30), np.float64)
+        rows = [
+            self._run(bytes(value + int(left) for value in image), plan, None)
+            for left in boxes[:, 0]
+        ]
+        features = {tap: np.stack([row[tap] for row in rows]) for tap in plan.specs}
+        return Boxed(boxes, 40, 30, features)
 
     def _run(
         self, image: bytes | Callable[[], bytes], plan: FakePlan, box: Box | None

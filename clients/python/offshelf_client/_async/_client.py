@@ -13,6 +13,7 @@ from offshelf_client._async._jobs import AsyncJobs
 from offshelf_client._async._transforms import AsyncTransforms
 from offshelf_client._async._transport import AsyncTransport
 from offshelf_client._batches import BATCH_IMAGES, CONCURRENCY
+from offshelf_client._boxes import BATCH_BOXED, box_fields, check_boxes, check_count
 from offshelf_client._config import Retry, Timeout, base_url
 from offshelf_client._errors import ApiError, ImagesFailed
 from offshelf_client._features import Features, Part, all_failed, joined, part_of, unsent
@@ -31,11 +32,12 @@ from offshelf_client._wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     import httpx
 
+    from offshelf_client._boxes import Boxes
     from offshelf_client._images import Encoded, Images
     from offshelf_client._progress import ProgressOption
 
@@ -96,6 +98,8 @@ class AsyncClient:
         on_error: Literal["raise", "skip"] = "raise",
         *,
         merge: str = "mean",
+        boxes: Boxes | None = None,
+        windows: str | None = None,
         batch_size: int = BATCH_IMAGES,
         concurrency: int = CONCURRENCY,
         progress: ProgressOption = False,
@@ -116,6 +120,12 @@ class AsyncClient:
         `client.transforms`). `weights`: None for the trained ones, `random:<seed>` for seeded
         random ones.
 
+        `boxes`: for every image a list of (left, top, right, bottom) in pixels; `windows`:
+        `pyramid`, `pyramid:1,1.3,2;overlap=0.65` or `stride:SIDE,STEP`. Either way each box has
+        a row, and the answer's `.image_index` and `.boxes` say which: cut out and seen by the
+        view as an image is, or, under the view `maps:Q1,Q2`, pooled from the maps of the whole
+        image (`pool` also `align:N`), which is much faster. They go 2 images a request.
+
         Returns tap -> float32 (N, D), or (N, C, H, W) for maps that are not pooled, with an
         axis of inputs after the first under `merge="stack"`. With
         `on_error="skip"` images that fail have no row, and `.kept` says which have one.
@@ -128,15 +138,18 @@ class AsyncClient:
         """
         names = tap_names(taps)
         fields: Form = feature_params(backbone, names, view, pool, normalize, weights, merge)
+        check_boxes(boxes, windows)
+        boxed = boxes is not None or windows is not None
         parts = await send_images(
             images,
-            partial(self._ask, fields),
+            partial(self._ask, fields, lambda sent: box_fields(boxes, windows, sent)),
             lambda part: part.items,
-            batch_size=batch_size,
+            batch_size=min(batch_size, BATCH_BOXED) if boxed else batch_size,
             concurrency=concurrency,
             progress=progress,
         )
-        features = joined(parts, names)
+        features = joined(parts, names, boxed)
+        check_count(boxes, len(features.items))
         failed = [item for item in features.items if item.status == "error"]
         if failed and on_error == "raise":
             raise ImagesFailed(failed, len(features.items))
@@ -170,11 +183,16 @@ class AsyncClient:
         given = query(backbone=backbone, weights=weights)
         return self_test_of(await self._transport.json(Call("GET", "/v1/selftest", given)))
 
-    async def _ask(self, fields: Form, images: Sequence[Encoded]) -> Part:
+    async def _ask(
+        self,
+        fields: Form,
+        more: Callable[[Sequence[Encoded]], Form],
+        images: Sequence[Encoded],
+    ) -> Part:
         sent = sendable(images)
         if not sent:
             return unsent(images)
-        call = Call("POST", "/v1/features", image_form(sent, fields), {"Accept": NPZ})
+        call = Call("POST", "/v1/features", image_form(sent, fields | more(sent)), {"Accept": NPZ})
         try:
             return part_of(images, sent, (await self._transport.send(call)).content)
         except ApiError as error:

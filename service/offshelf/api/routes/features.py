@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from offshelf.api import encode, openapi
+from offshelf.api.boxes import Boxes
 from offshelf.api.errors import invalid
 from offshelf.api.features import INLINE_BYTES, Extraction, extract, while_connected
 from offshelf.api.images import Upload, UploadLimits, read_upload
@@ -56,12 +57,15 @@ async def post_features(
     """Answer with the features of every image under every tap asked for.
 
     Images come as multipart files named `images`, as base64 in JSON, or as the whole body.
-    Parameters stand in the form, in the JSON or in the query. One bad image fails alone.
+    Parameters stand in the form, in the JSON or in the query. One bad image fails alone. With
+    `boxes` or `windows` the rows are of them, of all images one after the other, and
+    `image_index` and `boxes` say which.
     """
     upload = await read_upload(request, limits_of(settings))
     options = options_of(upload)
     media_type = encode.negotiate(request.headers.get("accept"), options.taps)
-    extraction = await counted(request, services, settings, metrics, upload, options)
+    boxes = Boxes.of(options, upload.images)
+    extraction = await counted(request, services, settings, metrics, upload, options, boxes)
     request_id = request_id_of(request)
     work = partial(encode.encode, extraction, media_type, options.encoding, request_id)
     size = sum(tap.rows.nbytes for tap in extraction.taps.values())
@@ -89,14 +93,16 @@ async def counted(
     metrics: ApiMetrics,
     upload: Upload,
     params: FeatureParams,
+    boxes: Boxes | None = None,
 ) -> Extraction:
     """Extract while the client is there, and count what became of the images."""
     images, request_id = upload.images, request_id_of(request)
     failed = len(images)
     try:
         clients: ClientImages = request.app.state.client_images
-        with clients.waiting(client_of(request), len(images)):
-            work = extract(services, images, params, request_id, settings.request_deadline_s)
+        cost = boxes.inputs(len(images), params.view) if boxes else len(images)
+        with clients.waiting(client_of(request), cost):
+            work = extract(services, images, params, request_id, settings.request_deadline_s, boxes)
             extraction = await while_connected(request.receive, work)
         failed = sum(item.status == "error" for item in extraction.items)
     finally:

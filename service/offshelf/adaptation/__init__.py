@@ -1,0 +1,1 @@
+"""Adaptation layers on sliding windows: labels of windows, score maps, and where objects are."""
