@@ -8,7 +8,7 @@ from pydantic import Field
 
 from offshelf.schemas.base import ErrorBody, Strict, WeightsBody
 from offshelf.schemas.datasets import DatasetId
-from offshelf.schemas.features import FeatureParams
+from offshelf.schemas.features import FeatureParams, WholeViewText
 
 FEATURE_SET: Final = "feature_set"
 
@@ -25,6 +25,7 @@ class FeatureSetRequest(FeatureParams):
     """Body of `POST /v1/feature-sets`."""
 
     dataset: DatasetId
+    view: WholeViewText = "center"
     deterministic: bool = Field(
         False,
         description="Fix which images run together, so that an undisturbed run and one that was "

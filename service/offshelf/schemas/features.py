@@ -41,6 +41,20 @@ ViewText = Annotated[
     ),
     canonical(canonical_view),
 ]
+
+
+def _of_whole_images(view: str) -> str:
+    if View.parse(view).is_regional:
+        raise PydanticCustomError(
+            "view",
+            "view {view} is of boxes, and features of datasets are of whole images: take "
+            "dense:Q1,Q2",
+            {"view": view},
+        )
+    return view
+
+
+WholeViewText = Annotated[ViewText, AfterValidator(_of_whole_images)]
 NormalisationText = Annotated[
     str,
     Field(

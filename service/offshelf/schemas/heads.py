@@ -8,7 +8,7 @@ from pydantic import Field
 
 from offshelf.schemas.base import ErrorBody, Strict, WeightsBody
 from offshelf.schemas.datasets import DatasetId
-from offshelf.schemas.features import FeatureParams, ImageBody, TapName
+from offshelf.schemas.features import FeatureParams, ImageBody, TapName, WholeViewText
 from offshelf.schemas.learning import Calibration, Choice, HeadKind, Learning
 
 HEAD: Final = "head"
@@ -74,6 +74,7 @@ class HeadRequest(FeatureParams, Learning):
 
     taps: Annotated[list[TapName], Field(min_length=1, max_length=1)] = ["penultimate"]
     dataset: DatasetId
+    view: WholeViewText = "center"
     name: Annotated[str, Field(max_length=200)] = ""
     split: ExplicitSplit | RandomSplit | ProtocolSplit | None = None
     low_shot: LowShot | None = None

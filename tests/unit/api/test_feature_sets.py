@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from offshelf.schemas.base import ErrorBody
 from offshelf.schemas.feature_sets import FeatureSet
 from offshelf.store import layout
@@ -82,3 +84,12 @@ async def test_a_set_on_whose_dataset_a_job_works_is_not_deleted(
     assert job.id in refused.json()["detail"]
     ports.jobs.cancel(job.id, "default")
     assert (await http.delete("/v1/feature-sets/f1")).status_code == 204
+
+
+@pytest.mark.parametrize("path", ["/v1/feature-sets", "/v1/heads"])
+async def test_a_view_of_boxes_is_refused_before_a_job_is_made(
+    http: httpx.AsyncClient, path: str
+) -> None:
+    answer = await http.post(path, json={"dataset": "d", "taps": ["fc7"], "view": "maps:300"})
+    assert answer.status_code == 422
+    assert "take dense:Q1,Q2" in answer.text
