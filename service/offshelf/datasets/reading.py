@@ -47,7 +47,10 @@ class ImageReader:
         try:
             return self._store.get(layout.blob(item.sha256))
         except UnknownName as error:
-            raise DependencyError(f"the store has lost the image {item.path!r}: {error}") from error
+            raise DependencyError(
+                f"the store has lost the image {item.path!r}: {error}",
+                public=f"the store has lost the image {item.path!r}",
+            ) from error
 
     def _in_source(self, item: DatasetItem) -> bytes:
         try:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from offshelf.core.boxes import whole_pixels
 from offshelf.engine.decode import decode
-from offshelf.errors import OffshelfError, UnknownName
+from offshelf.errors import OffshelfError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,8 +61,6 @@ def thumbnails(
 def _thumbnail(images: ImageReader, item: DatasetItem, limits: Limits) -> Thumbnail:
     try:
         image = decode(images.read(item), limits)
-    except UnknownName:
-        return Thumbnail(missing="its image is not in the store")
     except OffshelfError as error:
         return Thumbnail(missing=error.public_message)
     region = next((box for box in item.boxes if box is not None), None)

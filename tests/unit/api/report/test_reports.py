@@ -338,7 +338,7 @@ async def test_pictures_are_small_and_upright_and_broken_ones_are_told(
     text = " ".join(found.text)
     assert "not an image that can be read" in text
     ports.store.delete(layout.blob(dataset.items[0].sha256))
-    assert "its image is not in the store" in " ".join((await page(http)).text)
+    assert "the store has lost the image" in " ".join((await page(http)).text)
 
 
 async def test_a_sample_that_is_a_region_shows_the_region(
