@@ -25,6 +25,7 @@ from offshelf.commands.options import (
     progress_option,
 )
 from offshelf.commands.output import table
+from offshelf.commands.trying import try_features
 
 if TYPE_CHECKING:
     from offshelf_client import Client, FeatureSet, Job
@@ -147,6 +148,8 @@ def _features(
 
     state = State.read(output)
     images = images_digest(folder)
+    if state.request != request:
+        try_features(client, **{k: v for k, v in request.items() if k != "deterministic"})
     state = _with_dataset(client, state, folder, images, show)
     state.write(output)
     job = _open_job(client, state, request)

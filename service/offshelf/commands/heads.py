@@ -31,6 +31,7 @@ from offshelf.commands.options import (
     progress_option,
 )
 from offshelf.commands.output import percent, table
+from offshelf.commands.trying import try_features
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,18 +87,22 @@ def train(
 ) -> None:
     """Train a linear head on a folder of labelled images."""
     show = progress_option(progress)
+    features: dict[str, Any] = {
+        "backbone": backbone,
+        "view": view,
+        "pool": pool,
+        "normalize": normalize,
+        "merge": merge,
+        "weights": weights,
+    }
     with connect(url) as client:
+        try_features(client, taps=tap, **features)
         dataset = client.datasets.upload(folder, progress=show)
         job = client.heads.train(
             dataset,
-            backbone=backbone,
             tap=tap,
             kind=kind.value,
-            view=view,
-            pool=pool,
-            normalize=normalize,
-            merge=merge,
-            weights=weights,
+            **features,
             split=split_option(train_per_class, seed),
             low_shot=shots_option(low_shot),
             name=name,

@@ -184,11 +184,30 @@ def test_features_of_a_folder_without_images_is_misuse(fake: FakeService, tmp_pa
     assert "there are no images in" in result.stderr
 
 
+def training(fake: FakeService) -> dict[str, Any]:
+    """The body that asked for a head."""
+    (asked,) = [r for r in fake.requests if (r.method, r.url.path) == ("POST", "/v1/heads")]
+    body: dict[str, Any] = json.loads(asked.content)
+    return body
+
+
+@pytest.mark.parametrize("command", ["train", "extract"])
+def test_a_wrong_name_is_told_before_anything_is_uploaded(
+    fake: FakeService, photos: Path, tmp_path: Path, command: str
+) -> None:
+    fake.routes["POST", "/v1/features"] = lambda _: problem(404, "unknown_name")
+    output = ["-o", tmp_path / "out"] if command == "extract" else []
+    result = run(command, photos, "--tap", "fc99", *output)
+    assert result.exit_code == 1
+    assert "told unknown_name" in result.stderr
+    assert "/v1/datasets" not in {request.url.path for request in fake.requests}
+
+
 def test_train_uploads_trains_and_prints_the_metrics(fake: FakeService, photos: Path) -> None:
     result = run("train", photos, "--tap", "fc7", "--kind", "logreg", "-C", "0.5",
                  "--train-per-class", "3", "--seed", "7")  # fmt: skip
     assert result.exit_code == 0, result.output
-    body = json.loads(fake.requests[1].content)
+    body = training(fake)
     assert body["taps"] == ["fc7"]
     assert (body["kind"], body["C"]) == ("logreg", 0.5)
     assert body["split"] == {"train_per_class": 3, "test_per_class": None, "seed": 7}
@@ -200,7 +219,7 @@ def test_train_uploads_trains_and_prints_the_metrics(fake: FakeService, photos: 
 def test_train_offers_every_kind(fake: FakeService, photos: Path, kind: str) -> None:
     result = run("train", photos, "--kind", kind)
     assert result.exit_code == 0, result.output
-    assert json.loads(fake.requests[1].content)["kind"] == kind
+    assert training(fake)["kind"] == kind
 
 
 def test_train_takes_every_option_of_a_training(fake: FakeService, photos: Path) -> None:
@@ -211,7 +230,7 @@ def test_train_takes_every_option_of_a_training(fake: FakeService, photos: Path)
         "0.25", "--learning-seed", "7", "--calibrate", "platt",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    body = json.loads(fake.requests[1].content)
+    body = training(fake)
     assert HeadRequest.model_validate(body) == HeadRequest(
         dataset=body["dataset"],
         C={"choose": [0.1, 1, 10], "folds": 3, "per_class": True, "metric": "map_11pt"},
