@@ -106,10 +106,11 @@ def test_a_cancel_kills_a_child_in_the_middle_of_its_search(tmp_path: Path) -> N
         if fits:
             raise JobCancelled("enough")
 
+    others = set(psutil.Process().children(recursive=True))  # other tests' that nobody waited for
     with pytest.raises(JobCancelled):
         Trainer(100).fit(tmp_path, params, rows, cancel, fits.append)
     assert fits[-1].done < fits[-1].total
-    assert not psutil.Process().children(recursive=True)
+    assert set(psutil.Process().children(recursive=True)) <= others
     assert not (tmp_path / "report.json").exists()
 
 
