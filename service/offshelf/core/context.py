@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from offshelf.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from offshelf.core.boxes import Box
-
-Pixels: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom, the last two outside
+    from offshelf.core.geometry import Box as Pixels
 
 RCNN_PADDING: Final = 16  # pixels of the network's input (R-CNN, arXiv:1311.2524, appendix A)
 

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from offshelf.core.batching import Lane, Policy
@@ -185,21 +185,31 @@ class Extractor:
         Callbacks of the future may run on the device's thread: they hand over and return.
         """
         future: Future[dict[str, Features]] = Future()
+        arrive = company.expect() if company else _alone
+        prepare = partial(self._prepare, image, plan, lane, deadline_s, box, future, arrive)
+        self._start(prepare, future, plan, lane, arrive)
+        return future
+
+    def _start(
+        self,
+        prepare: Callable[[], None],
+        future: Future[Any],
+        plan: Plan,
+        lane: Lane,
+        arrive: Arrive,
+    ) -> None:
+        """Let a thread of the lane prepare what the future waits for, the backbone being held."""
         hold = plan.hold.share()
         future.add_done_callback(lambda _: hold.release())
         self._batcher.expect(lane)
-        arrive = company.expect() if company else _alone
         try:
-            task = self._pools[lane].submit(
-                self._prepare, image, plan, lane, deadline_s, box, future, arrive
-            )
+            task = self._pools[lane].submit(prepare)
         except RuntimeError:
             self._drop(future, lane, arrive)
         else:
             task.add_done_callback(
                 lambda t: self._drop(future, lane, arrive) if t.cancelled() else None
             )
-        return future
 
     def submit_windows(
         self,
@@ -215,9 +225,6 @@ class Extractor:
         and seen by the view as if it were an image.
         """
         whole: Future[Boxed] = Future()
-        hold = plan.hold.share()
-        whole.add_done_callback(lambda _: hold.release())
-        self._batcher.expect(lane)
 
         def prepare() -> None:
             try:
@@ -230,14 +237,7 @@ class Extractor:
             finally:
                 self._batcher.unexpect(lane)
 
-        try:
-            task = self._pools[lane].submit(prepare)
-        except RuntimeError:
-            self._drop(whole, lane, _alone)
-        else:
-            task.add_done_callback(
-                lambda t: self._drop(whole, lane, _alone) if t.cancelled() else None
-            )
+        self._start(prepare, whole, plan, lane, _alone)
         return whole
 
     def _windows(
@@ -250,8 +250,8 @@ class Extractor:
         whole: Future[Boxed],
     ) -> None:
         """On a thread of the pool: decode, cut piece by piece, and queue each at once."""
-        if deadline_s is not None and deadline_s <= self._now():
-            raise DeadlineExceeded("the deadline passed before the image was decoded")
+        if not self._wanted(whole, deadline_s):
+            return
         pixels = decode(image, self._limits)
         boxes = boxes_of(pixels, windows)
         items = []
